@@ -1,0 +1,70 @@
+/**
+ * An array of `struct iovec` in mapped memory, filled with host addresses and passed to readv and writev.
+ * Hot path: nothing here allocates after construction.
+ *
+ *     struct iovec { void *iov_base; size_t iov_len; };   16 bytes
+ */
+import { orErrno } from "./errors.js";
+import { libcCalls } from "./libc.js";
+import { Scratch } from "./scratch.js";
+
+/** The kernel's limit for one call (UIO_MAXIOV, include/uapi/linux/uio.h). */
+export const MOST_IOVECS = 1024;
+const IOVEC_BYTES = 16;
+const IOVEC_WORDS = 4;
+const TWO_TO_32 = 2 ** 32;
+
+export class IovecList {
+  /** How many entries are filled. */
+  count = 0;
+  /** Sum of the lengths of all entries. */
+  totalBytes = 0;
+  readonly #memory: Scratch;
+  readonly #words: Uint32Array;
+
+  constructor(readonly capacity: number = MOST_IOVECS) {
+    this.#memory = new Scratch(capacity * IOVEC_BYTES);
+    this.#words = this.#memory.u32;
+  }
+
+  get isFull(): boolean {
+    return this.count === this.capacity;
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.totalBytes = 0;
+  }
+
+  /** Appends `length` bytes at `address`. The caller has checked `isFull`. */
+  push(address: number, length: number): void {
+    const word = this.count * IOVEC_WORDS;
+    const words = this.#words;
+    words[word] = address >>> 0;
+    words[word + 1] = address / TWO_TO_32;
+    words[word + 2] = length;
+    words[word + 3] = 0;
+    this.count++;
+    this.totalBytes += length;
+  }
+
+  address(index: number): number {
+    const word = index * IOVEC_WORDS;
+    return this.#words[word + 1] * TWO_TO_32 + this.#words[word];
+  }
+
+  /** Length in bytes of entry `index`; each is below 2^32. */
+  length(index: number): number {
+    return this.#words[index * IOVEC_WORDS + 2];
+  }
+
+  /** Writes all entries to `fd`: the number of bytes taken, or `-errno`. */
+  writeTo(fd: number): number {
+    return orErrno(libcCalls.writev(fd, this.#memory.address, this.count));
+  }
+
+  /** Fills the entries from `fd`: the number of bytes read, 0 at end of file, or `-errno`. */
+  readFrom(fd: number): number {
+    return orErrno(libcCalls.readv(fd, this.#memory.address, this.count));
+  }
+}

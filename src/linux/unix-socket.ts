@@ -1,0 +1,124 @@
+/**
+ * Unix domain sockets by descriptor: listeners, non-blocking connects, pairs, shutdown, socket options.
+ * Every descriptor made here is non-blocking and close-on-exec.
+ */
+import { closeSync } from "node:fs";
+import { checked, orErrno } from "./errors.js";
+import { libcCalls } from "./libc.js";
+import { setupScratch } from "./scratch.js";
+
+const AF_UNIX = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const SOCK_NONBLOCK = 0o4000;
+const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
+const SO_ACCEPTCONN = 30;
+const F_SETFL = 4;
+const F_GETFL = 3;
+const O_NONBLOCK = 0o4000;
+
+export const SOCK_STREAM = 1;
+export const SOCK_SEQPACKET = 5;
+export const SHUT_RD = 0;
+export const SHUT_WR = 1;
+export const SHUT_RDWR = 2;
+
+/** `sun_path` is 108 bytes with its terminating zero (include/uapi/linux/un.h). */
+export const LONGEST_SOCKET_PATH_BYTES = 107;
+
+/**
+ *     struct sockaddr_un { sa_family_t sun_family; char sun_path[108]; };
+ *
+ * Lays the address out in the set-up scratch and returns its length. A path that is too long is the caller's to refuse.
+ */
+function putAddress(path: string): number {
+  const encoded = Buffer.from(path);
+  if (encoded.length === 0 || encoded.length > LONGEST_SOCKET_PATH_BYTES || encoded.includes(0)) {
+    throw new RangeError(
+      `a socket path has 1 to ${LONGEST_SOCKET_PATH_BYTES} bytes, none of them zero: "${path}"`,
+    );
+  }
+  setupScratch.data.setUint16(0, AF_UNIX, true);
+  setupScratch.bytes.set(encoded, 2);
+  setupScratch.bytes[2 + encoded.length] = 0;
+  return 2 + encoded.length + 1;
+}
+
+export function createSocket(type: number = SOCK_STREAM): number {
+  return checked(libcCalls.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket");
+}
+
+/** Binds and listens at `path`; throws `SystemCallError` (EADDRINUSE when the path exists). `mode` is that of the file. */
+export function listenUnix(
+  path: string,
+  options: { type?: number; backlog?: number; mode?: number } = {},
+): number {
+  const fd = createSocket(options.type);
+  // The umask decides the mode of the file that bind makes: no moment in which it is more open than asked for.
+  const before = options.mode === undefined ? undefined : libcCalls.umask(0o777 & ~options.mode);
+  try {
+    const length = putAddress(path);
+    checked(libcCalls.bind(fd, setupScratch.address, length), "bind", path);
+    checked(libcCalls.listen(fd, options.backlog ?? 128), "listen", path);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  } finally {
+    if (before !== undefined) libcCalls.umask(before);
+  }
+}
+
+/** Accepts one connection: its descriptor, or `-errno` (-EAGAIN when none waits). */
+export function acceptUnix(listener: number): number {
+  return orErrno(libcCalls.accept4(listener, 0, 0, SOCK_CLOEXEC | SOCK_NONBLOCK));
+}
+
+/**
+ * Connects `fd` to `path` without blocking: 0, or `-errno`. A Unix socket never answers EINPROGRESS; a listener
+ * whose backlog is full gives EAGAIN, and the caller tries again later.
+ */
+export function connectUnix(fd: number, path: string): number {
+  const length = putAddress(path);
+  return orErrno(libcCalls.connect(fd, setupScratch.address, length));
+}
+
+/** Two connected sockets. */
+export function socketPair(type: number = SOCK_STREAM): [number, number] {
+  checked(
+    libcCalls.socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, setupScratch.address),
+    "socketpair",
+  );
+  return [setupScratch.data.getInt32(0, true), setupScratch.data.getInt32(4, true)];
+}
+
+/** Shuts one or both directions: 0 or `-errno` (-ENOTCONN when the peer is gone). */
+export function shutdownSocket(fd: number, how: number): number {
+  return orErrno(libcCalls.shutdown(fd, how));
+}
+
+/** Asks for a send buffer of `bytes`; the kernel doubles it and caps it at net.core.wmem_max. */
+export function setSendBuffer(fd: number, bytes: number): number {
+  setupScratch.data.setInt32(0, bytes, true);
+  return orErrno(libcCalls.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, setupScratch.address, 4));
+}
+
+/** True if `fd` is a socket that listens, false if it is a connected one; throws if it is no socket. */
+export function isListening(fd: number): boolean {
+  const data = setupScratch.data;
+  data.setInt32(0, 0, true);
+  data.setUint32(4, 4, true);
+  const { address } = setupScratch;
+  checked(
+    libcCalls.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, address, address + 4),
+    "getsockopt",
+    `fd ${fd}`,
+  );
+  return data.getInt32(0, true) !== 0;
+}
+
+/** Makes a descriptor that somebody else opened non-blocking. */
+export function setNonBlocking(fd: number): void {
+  const flags = checked(libcCalls.fcntl(fd, F_GETFL, 0), "fcntl", `fd ${fd}`);
+  checked(libcCalls.fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl", `fd ${fd}`);
+}

@@ -1,0 +1,37 @@
+/**
+ * What a device side needs of memory: turn (address, length) of one address space into host segments, or say why not.
+ * Implemented over the memory table (guest-physical, user addresses) and over the IOTLB (I/O virtual addresses).
+ */
+import type { Access, Outcome } from "./address.js";
+import type { SegmentList } from "./segments.js";
+
+/** Why a translation ended in FAULT. */
+export interface TranslationFault {
+  readonly code: "outside-memory" | "not-permitted" | "too-many-pages";
+  /** One line for a person, with the address and its space. */
+  readonly message: string;
+}
+
+export interface AddressSpace {
+  /** "gpa", "uva" or "iova": which kind of address this space translates. */
+  readonly kind: "gpa" | "uva" | "iova";
+
+  /**
+   * Changes whenever a range that was resolved earlier may no longer be valid (a region or mapping went away or
+   * changed). Whoever keeps a resolved range (ring views) compares it before each use.
+   */
+  readonly generation: number;
+
+  /**
+   * Appends to `out` the host segments of `length` bytes at address `high * 2^32 + low`. On MISS or FAULT `out` may
+   * hold a part; the caller discards it. On MISS every unmapped page of the range has been noted as missing.
+   * Never blocks.
+   */
+  translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome;
+
+  /** The reason of the latest FAULT. */
+  readonly fault: TranslationFault | undefined;
+
+  /** How many distinct pages one chain may need (Infinity where nothing is cached). */
+  readonly mostPagesPerChain: number;
+}
