@@ -1,0 +1,36 @@
+// What the registry knows of one feature bit, and how a table of such records becomes constants.
+//
+// It holds no feature itself: the tables are transport-features.ts, vsock-features.ts,
+// protocol-features.ts and backend-features.ts; registry.ts looks them up.
+
+/** One feature bit: its number and names, and what each party takes it to mean. */
+export interface FeatureRecord {
+  /** Bit number in the 64-bit word. */
+  readonly bit: number;
+  /** Earlier or other names under which documents and programs know the same bit, newest first. */
+  readonly formerNames?: readonly string[];
+  /** What it means to a driver in the guest. */
+  readonly toGuest?: string;
+  /** What it means in the word of a kernel vhost device (VHOST_GET_FEATURES, VHOST_SET_FEATURES). */
+  readonly toVhostKernel?: string;
+  /** What it means in the word of a vhost-user back-end. */
+  readonly toVhostUser?: string;
+  /** When the number or the meaning moved: what happened, so that a log line can warn of it. */
+  readonly history?: string;
+  /** Set for a bit that no specification assigns. */
+  readonly nonstandard?: true;
+  /** Document and section, or program and file. */
+  readonly source: string;
+}
+
+/** A table of records by current name, without the prefix that all names of the table share. */
+export type FeatureTable = Readonly<Record<string, FeatureRecord>>;
+
+/** The bit numbers of a table, by name, with literal types. */
+export type BitNumbers<T extends FeatureTable> = { readonly [Name in keyof T]: T[Name]["bit"] };
+
+/** Makes the constants of a table, so that number and meaning are written down once. */
+export function bitNumbers<const T extends FeatureTable>(table: T): BitNumbers<T> {
+  const numbers = Object.entries(table).map(([name, record]) => [name, record.bit]);
+  return Object.freeze(Object.fromEntries(numbers)) as BitNumbers<T>;
+}

@@ -1,0 +1,87 @@
+// Looks feature bits up by number and by name, and prints feature words.
+//
+// The records are in the *-features.ts tables; this file knows only that there are three words (virtio's,
+// vhost-user's protocol features, the kernel's backend features) and that a device type owns the low bits.
+import { BACKEND_FEATURES } from "./backend-features.js";
+import { bitsOf, hex } from "./bits.js";
+import {
+  DEFAULT_EXPLICIT_IOTLB_BIT,
+  EXPLICIT_IOTLB_NAME,
+  explicitIotlbRecord,
+  PROTOCOL_FEATURES,
+} from "./protocol-features.js";
+import type { FeatureRecord, FeatureTable } from "./record.js";
+import { TRANSPORT_FEATURES } from "./transport-features.js";
+import { VSOCK_FEATURES } from "./vsock-features.js";
+
+/** Device types whose own feature bits the registry knows. */
+export type DeviceType = "vsock";
+
+/** A record with the name under which it was found. */
+export interface NamedFeature extends FeatureRecord {
+  readonly name: string;
+}
+
+type Index = ReadonlyMap<number, NamedFeature>;
+
+function indexOf(...tables: readonly FeatureTable[]): Index {
+  const index = new Map<number, NamedFeature>();
+  for (const table of tables) {
+    for (const [name, record] of Object.entries(table)) index.set(record.bit, { name, ...record });
+  }
+  return index;
+}
+
+const VIRTIO = indexOf(TRANSPORT_FEATURES);
+const VIRTIO_VSOCK = indexOf(TRANSPORT_FEATURES, VSOCK_FEATURES);
+const PROTOCOL = indexOf(PROTOCOL_FEATURES);
+const BACKEND = indexOf(BACKEND_FEATURES);
+
+/** The record of a bit of the virtio word, device bits included if the type is known. */
+export function virtioFeature(bit: number, deviceType?: DeviceType): NamedFeature | undefined {
+  return (deviceType === "vsock" ? VIRTIO_VSOCK : VIRTIO).get(bit);
+}
+
+/** The record of a vhost-user protocol feature; the experimental IOTLB sits at `explicitIotlbBit`. */
+export function protocolFeature(
+  bit: number,
+  explicitIotlbBit: number = DEFAULT_EXPLICIT_IOTLB_BIT,
+): NamedFeature | undefined {
+  if (bit === explicitIotlbBit) return { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(bit) };
+  return PROTOCOL.get(bit);
+}
+
+/** The record of a kernel vhost backend feature. */
+export function backendFeature(bit: number): NamedFeature | undefined {
+  return BACKEND.get(bit);
+}
+
+/** Every record of the virtio word, by bit. */
+export function virtioFeatures(deviceType?: DeviceType): readonly NamedFeature[] {
+  return [...(deviceType === "vsock" ? VIRTIO_VSOCK : VIRTIO).values()].sort((a, b) => a.bit - b.bit);
+}
+
+/** Every protocol feature record, by bit, the experimental one last. */
+export function protocolFeatures(explicitIotlbBit?: number): readonly NamedFeature[] {
+  return [...PROTOCOL.values(), { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(explicitIotlbBit) }];
+}
+
+/** One line for a virtio feature word: `0x130000000 [INDIRECT_DESC EVENT_IDX VERSION_1]`. */
+export function describeFeatures(word: bigint, deviceType?: DeviceType): string {
+  return describeWord(word, (bit) => virtioFeature(bit, deviceType));
+}
+
+/** One line for a word of vhost-user protocol features. */
+export function describeProtocolFeatures(word: bigint, explicitIotlbBit?: number): string {
+  return describeWord(word, (bit) => protocolFeature(bit, explicitIotlbBit));
+}
+
+/** One line for a word of the kernel's backend features. */
+export function describeBackendFeatures(word: bigint): string {
+  return describeWord(word, backendFeature);
+}
+
+function describeWord(word: bigint, find: (bit: number) => NamedFeature | undefined): string {
+  const names = bitsOf(word).map((bit) => find(bit)?.name ?? `bit${bit}`);
+  return `${hex(word)} [${names.join(" ")}]`;
+}

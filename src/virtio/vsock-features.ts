@@ -1,0 +1,92 @@
+// The vsock device type: its feature bits, queues, configuration space and reserved context ids.
+//
+// It knows nothing of packets (src/vsock) or of how a configuration read arrives (src/vhost).
+import { defineLayout, encodeStruct } from "./layout.js";
+import { bitNumbers, type FeatureTable } from "./record.js";
+
+/** Records of the vsock feature bits, by name without `VIRTIO_VSOCK_F_`. */
+export const VSOCK_FEATURES = {
+  VSOCK_STREAM: {
+    bit: 0,
+    formerNames: ["VIRTIO_VSOCK_F_STREAM"],
+    toGuest: "stream sockets; Linux never acknowledges it, and with no bit acknowledged stream is implied",
+    source: "VIRTIO, Socket Device, Feature bits",
+  },
+  VSOCK_SEQPACKET: {
+    bit: 1,
+    formerNames: ["VIRTIO_VSOCK_F_SEQPACKET"],
+    toGuest: "sockets that keep message boundaries",
+    toVhostKernel: "the same; hidden from guests by crosvm, which lists no device bits for it",
+    toVhostUser: "the same",
+    source: "VIRTIO, Socket Device, Feature bits",
+  },
+  VSOCK_NO_IMPLIED_STREAM: {
+    bit: 2,
+    formerNames: ["VIRTIO_VSOCK_F_NO_IMPLIED_STREAM"],
+    toGuest: "stream is not implied by the absence of its own bit",
+    history: "drafts of datagram sockets used this number",
+    source: "VIRTIO 1.3, Socket Device, Feature bits",
+  },
+  VSOCK_DGRAM: {
+    bit: 3,
+    formerNames: ["VIRTIO_VSOCK_F_DGRAM in libkrun"],
+    toGuest: "in libkrun only: datagram sockets",
+    history: "proposed as bit 2, which the specification gave to NO_IMPLIED_STREAM",
+    nonstandard: true,
+    source: "libkrun src/devices/src/virtio/vsock/mod.rs",
+  },
+} as const satisfies FeatureTable;
+
+/** Bit numbers of the vsock features: `VSOCK_F.VSOCK_SEQPACKET` is 1. */
+export const VSOCK_F = bitNumbers(VSOCK_FEATURES);
+
+/** The device id of a vsock device (VIRTIO, Device Types). */
+export const VSOCK_DEVICE_ID = 19;
+
+/** Queue indices (VIRTIO, Socket Device, Virtqueues). */
+export const VSOCK_QUEUE = { rx: 0, tx: 1, event: 2 } as const;
+
+/** Number of queues that the device type has, the event queue included. */
+export const VSOCK_QUEUE_COUNT = 3;
+
+/**
+ * The configuration space (VIRTIO, Socket Device, Device configuration layout), little-endian, read-only:
+ *
+ *     struct virtio_vsock_config { le64 guest_cid; };
+ */
+export const VSOCK_CONFIG = defineLayout("struct virtio_vsock_config", 8, [
+  { name: "guestCid", offset: 0, width: 8 },
+]);
+
+/** The configuration space of a device whose guest has the context id `guestCid`. */
+export function encodeVsockConfig(guestCid: bigint): Uint8Array {
+  const bytes = new Uint8Array(VSOCK_CONFIG.byteLength);
+  encodeStruct(VSOCK_CONFIG, { guestCid }, new DataView(bytes.buffer), 0, true);
+  return bytes;
+}
+
+/** Context ids with a fixed meaning (VIRTIO, Socket Device; linux include/uapi/linux/vm_sockets.h). */
+export const CID = {
+  /** Reserved for the hypervisor. */
+  hypervisor: 0n,
+  /** Loopback within one machine. */
+  local: 1n,
+  /** The host. */
+  host: 2n,
+  /** VMADDR_CID_ANY: a wildcard, no address. */
+  any: 0xffffffffn,
+  /** Reserved by the specification. */
+  reserved64: 0xffffffffffffffffn,
+} as const;
+
+/** Why `cid` cannot be the context id of a guest, or undefined if it can. */
+export function guestCidProblem(cid: bigint): string | undefined {
+  if (cid < 0n) return "a context id is not negative";
+  if (cid === CID.hypervisor) return "context id 0 is reserved for the hypervisor";
+  if (cid === CID.local) return "context id 1 is reserved for loopback";
+  if (cid === CID.host) return "context id 2 is the host";
+  if (cid === CID.any) return "context id 4294967295 is the wildcard VMADDR_CID_ANY";
+  // VIRTIO, Socket Device: "The upper 32 bits of src_cid and dst_cid are reserved and zeroed."
+  if (cid > CID.any) return "a context id has 32 bits; the upper 32 are reserved and zero";
+  return undefined;
+}
