@@ -1,6 +1,7 @@
 /**
  * What a device side needs of memory: turn (address, length) of one address space into host segments, or say why not.
- * Implemented over the memory table (guest-physical, user addresses) and over the IOTLB (I/O virtual addresses).
+ * Implemented over the memory table (`table-space.ts`: guest-physical and user addresses) and over the IOTLB
+ * (`iotlb-space.ts`: I/O virtual addresses). Knows nothing of rings.
  */
 import type { Access, Outcome } from "./address.js";
 import type { SegmentList } from "./segments.js";
@@ -23,13 +24,21 @@ export interface AddressSpace {
   readonly generation: number;
 
   /**
-   * Appends to `out` the host segments of `length` bytes at address `high * 2^32 + low`. On MISS or FAULT `out` may
-   * hold a part; the caller discards it. On MISS every unmapped page of the range has been noted as missing.
-   * Never blocks.
+   * Starts the count of pages for `mostPagesPerChain` anew. The device side calls it before it translates the first
+   * buffer of a chain, and again whenever it starts the same chain over after a MISS. Ring areas and indirect tables
+   * are translated without it or within it alike. Does nothing where nothing is cached.
+   */
+  beginChain(): void;
+
+  /**
+   * Appends to `out` the host segments of `length` bytes at address `high * 2^32 + low` (both halves as unsigned
+   * 32-bit numbers). A length of 0 is OK and appends nothing. On MISS or FAULT `out` may hold a part; the caller
+   * discards it. On MISS every unmapped page of the range has been noted as missing, so that a device which goes on
+   * to translate the rest of its chain asks for everything in one round trip. Never blocks.
    */
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome;
 
-  /** The reason of the latest FAULT. */
+  /** The reason of the latest FAULT; meaningful only straight after one. */
   readonly fault: TranslationFault | undefined;
 
   /** How many distinct pages one chain may need (Infinity where nothing is cached). */
