@@ -1,0 +1,184 @@
+/*
+ * The rules that the configuration of one process must keep, for the command line and the library alike:
+ * ranges of numbers, CIDs and paths that may not meet, directories that must be there, paths that fit into a
+ * Unix socket's address. It looks at directories and creates nothing.
+ * Whether a socket path is in use is seen by the device's start code, which also binds it.
+ */
+
+import { realpathSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { explicitIotlbBitProblem } from "../../virtio/index.js";
+import { ConfigError } from "./errors.js";
+import type { PlacedVmConfig } from "./settings.js";
+import { quoted } from "./values.js";
+import { LONGEST_PORT_SUFFIX, UNIX_PATH_LIMIT_BYTES, VM_LIMITS, type VmConfig } from "./vm-config.js";
+
+export interface CheckOptions {
+  /** The vhost-user socket is inherited as this descriptor, so one VM is served and no socket made for it. */
+  readonly fd?: number | undefined;
+}
+
+/** Throws a ConfigError for the first rule that is broken; returns if the VMs can be served together. */
+export function checkVmConfigs(vms: readonly PlacedVmConfig[], { fd }: CheckOptions = {}): void {
+  checkWhoListens(vms, fd);
+  for (const vm of vms) {
+    checkNumbers(vm);
+    checkPath(vm, "udsPath", LONGEST_PORT_SUFFIX);
+    if (vm.config.socketPath !== undefined) checkPath(vm, "socketPath", "");
+  }
+  checkCidsDiffer(vms);
+  checkPathsKeepApart(vms);
+}
+
+/** For configurations made by a program: the places are `vms[0].guestCid` and so on. */
+export function placedByField(configs: readonly VmConfig[]): PlacedVmConfig[] {
+  return configs.map((config, index) => ({ config, placeOf: (field) => `vms[${index}].${field}` }));
+}
+
+/** vhost-user document, "Backend program conventions": `--fd` and `--socket-path` exclude each other. */
+function checkWhoListens(vms: readonly PlacedVmConfig[], fd: number | undefined): void {
+  if (fd !== undefined && vms.length > 1) {
+    const problem = `one inherited socket serves one VM, and ${vms.length} are described; give each a socket path`;
+    throw new ConfigError("fd-conflict", `--fd ${fd}`, problem);
+  }
+  for (const { config, placeOf } of vms) {
+    if (fd === undefined && config.socketPath === undefined) {
+      const problem = "socket is missing; give the path of the Unix socket that the VMM connects to";
+      throw new ConfigError("key-missing", placeOf("socketPath"), problem);
+    }
+    if (fd !== undefined && config.socketPath !== undefined) {
+      const problem = `a socket path cannot be combined with --fd ${fd}, which is the vhost-user socket already; leave one out`;
+      throw new ConfigError("fd-conflict", placeOf("socketPath"), problem);
+    }
+  }
+}
+
+function checkNumbers({ config, placeOf }: PlacedVmConfig): void {
+  checkCid(config.guestCid, placeOf("guestCid"));
+  for (const field of Object.keys(VM_LIMITS) as (keyof typeof VM_LIMITS)[]) {
+    const [smallest, largest] = VM_LIMITS[field];
+    const value = config[field];
+    if (!Number.isInteger(value) || value < smallest || value > largest) {
+      const problem = `${value} is out of range; give a whole number from ${smallest} to ${largest}`;
+      throw new ConfigError("value-out-of-range", placeOf(field), problem);
+    }
+  }
+  const bitProblem = explicitIotlbBitProblem(config.explicitBit);
+  if (bitProblem !== undefined) {
+    throw new ConfigError(
+      "value-out-of-range",
+      placeOf("explicitBit"),
+      `${bitProblem}; give a free one, such as 62`,
+    );
+  }
+  const { queueSize } = config;
+  if ((queueSize & (queueSize - 1)) !== 0) {
+    const lower = 2 ** Math.floor(Math.log2(queueSize));
+    const problem = `${queueSize} is not a power of two; give ${lower} or ${lower * 2}`;
+    throw new ConfigError("value-out-of-range", placeOf("queueSize"), problem);
+  }
+}
+
+function checkCid(cid: number, place: string): void {
+  const [smallest, largest] = VM_LIMITS.guestCid;
+  if (Number.isInteger(cid) && cid >= smallest && cid <= largest) return;
+  const why =
+    cid === 2
+      ? "CID 2 is the host's own"
+      : cid === 0 || cid === 1 || cid === 0xffffffff
+        ? `CID ${cid} is reserved`
+        : `${cid} is not a CID`;
+  throw new ConfigError("cid-reserved", place, `${why}; choose one from ${smallest} to ${largest}`);
+}
+
+function checkPath(vm: PlacedVmConfig, field: "socketPath" | "udsPath", suffix: string): void {
+  const path = vm.config[field] ?? "";
+  const place = vm.placeOf(field);
+  const lengthBytes = Buffer.byteLength(path + suffix);
+  if (path === "" || path.includes("\0")) {
+    throw new ConfigError("value-malformed", place, `${quoted(path)} is not a path; give a file name`);
+  }
+  if (lengthBytes > UNIX_PATH_LIMIT_BYTES) {
+    const withSuffix = suffix === "" ? "" : ` once ${suffix} is added`;
+    const problem = `the path has ${lengthBytes} bytes${withSuffix}, and a Unix socket's may have ${UNIX_PATH_LIMIT_BYTES}; use a shorter one`;
+    throw new ConfigError("path-too-long", place, problem);
+  }
+  checkDirectory(dirname(path), place);
+}
+
+function checkDirectory(directory: string, place: string): void {
+  const refuse = (problem: string, cause?: unknown) => {
+    throw new ConfigError("directory-missing", place, problem, { cause });
+  };
+  try {
+    if (!statSync(directory).isDirectory())
+      refuse(`${quoted(directory)} is not a directory; choose another path`);
+  } catch (cause) {
+    if (cause instanceof ConfigError) throw cause;
+    const code = errnoOf(cause);
+    if (code === "ENOENT") {
+      refuse(`the directory ${quoted(directory)} does not exist; create it first`, cause);
+    }
+    refuse(`the directory ${quoted(directory)} cannot be used (${code}); choose another path`, cause);
+  }
+}
+
+function checkCidsDiffer(vms: readonly PlacedVmConfig[]): void {
+  const seen = new Map<number, string>();
+  for (const { config, placeOf } of vms) {
+    const place = placeOf("guestCid");
+    const firstPlace = seen.get(config.guestCid);
+    if (firstPlace !== undefined) {
+      const problem = `CID ${config.guestCid} is given twice, first by ${firstPlace}; each VM needs its own guest-cid`;
+      throw new ConfigError("cid-twice", place, problem);
+    }
+    seen.set(config.guestCid, place);
+  }
+}
+
+interface MadeSocket {
+  readonly path: string;
+  /** The same for two spellings of one file. */
+  readonly identity: string;
+  readonly place: string;
+}
+
+/** No two sockets at one path, and none at `<uds-path>_<port>`: there a guest itself would connect to it. */
+function checkPathsKeepApart(vms: readonly PlacedVmConfig[]): void {
+  const made: MadeSocket[] = [];
+  for (const vm of vms) {
+    for (const field of ["socketPath", "udsPath"] as const) {
+      const path = vm.config[field];
+      if (path === undefined) continue;
+      const socket = { path, identity: identityOf(path), place: vm.placeOf(field) };
+      const same = made.find((other) => other.identity === socket.identity);
+      if (same !== undefined) {
+        const problem = `${quoted(path)} is given twice, first by ${same.place}; each socket needs its own path`;
+        throw new ConfigError("path-twice", socket.place, problem);
+      }
+      made.push(socket);
+    }
+  }
+  for (const { config } of vms) {
+    const prefix = `${identityOf(config.udsPath)}_`;
+    for (const { path, identity, place } of made) {
+      if (!identity.startsWith(prefix) || !isPort(identity.slice(prefix.length))) continue;
+      const port = identity.slice(prefix.length);
+      const problem = `the guest with CID ${config.guestCid} would reach ${quoted(path)} by connecting to port ${port}; choose another name`;
+      throw new ConfigError("path-reachable-by-guest", place, problem);
+    }
+  }
+}
+
+function isPort(text: string): boolean {
+  return /^(0|[1-9]\d{0,9})$/.test(text) && Number(text) <= 0xffffffff;
+}
+
+/** The directory exists (checked before), so links in it can be followed; the file itself may not exist. */
+function identityOf(path: string): string {
+  return join(realpathSync(dirname(resolve(path))), basename(path));
+}
+
+function errnoOf(cause: unknown): string {
+  return cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
+}

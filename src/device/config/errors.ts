@@ -1,0 +1,83 @@
+/*
+ * What the operator can get wrong, as errors that name the place and say what to do about it.
+ * Owns the root class and the two kinds that this side of the program raises: a configuration that cannot
+ * work, and a start that the machine does not allow. Must not know how an error is printed; the command line
+ * prints `bit33: <line>` and ends with status 2.
+ */
+
+/** Somebody who runs the program has to change something. Never thrown for what a guest or a VMM does. */
+export abstract class OperatorError extends Error {
+  /** Stable, for programs. */
+  abstract readonly code: string;
+  /** An option, `file:line:column`, a path or a library field; empty if the message stands alone. */
+  abstract readonly where: string;
+
+  /** Place and message together, as one would print them. */
+  get line(): string {
+    return this.where === "" ? this.message : `${this.where}: ${this.message}`;
+  }
+}
+
+export type ConfigErrorCode =
+  /** A value that is not of its kind: not a number, not one of the choices, not a file mode. */
+  | "value-malformed"
+  /** A number outside what the key allows. */
+  | "value-out-of-range"
+  | "value-missing"
+  | "cid-reserved"
+  | "cid-twice"
+  | "path-twice"
+  /** A socket lies where a guest's connections to some port would go. */
+  | "path-reachable-by-guest"
+  | "path-too-long"
+  | "directory-missing"
+  | "group-unknown"
+  | "key-unknown"
+  | "key-twice"
+  | "key-missing"
+  /** `forward-cid` and `forward-listen`, which bit33 knows and does not do. */
+  | "forwarding-refused"
+  /** `--fd` together with something that it excludes. */
+  | "fd-conflict"
+  | "fd-unusable"
+  | "file-unreadable"
+  | "yaml-syntax"
+  /** Valid YAML that is not a list of VMs. */
+  | "file-shape";
+
+/** The configuration cannot work. Found before anything is opened or bound. */
+export class ConfigError extends OperatorError {
+  override readonly name = "ConfigError";
+
+  constructor(
+    override readonly code: ConfigErrorCode,
+    override readonly where: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+export type StartErrorCode =
+  /** Another process listens on that path. A stale socket file is no error: it is replaced. */
+  | "path-in-use"
+  /** Something that is not a socket has that name. */
+  | "path-not-a-socket"
+  | "bind-failed"
+  /** `--fd` is a socket, but not one that can carry vhost-user. */
+  | "fd-unusable";
+
+/** The configuration is fine, but the machine says no. Raised by the device's start code. */
+export class StartError extends OperatorError {
+  override readonly name = "StartError";
+
+  constructor(
+    override readonly code: StartErrorCode,
+    override readonly where: string,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

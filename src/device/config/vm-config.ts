@@ -1,0 +1,94 @@
+/*
+ * The typed configuration of one VM's device, its defaults and its limits.
+ * Must not know where a value came from (settings.ts turns text into it) nor what the device does with it.
+ * The rules that a configuration must keep are in check.ts.
+ */
+
+import { DEFAULT_EXPLICIT_IOTLB_BIT } from "../../virtio/index.js";
+
+/** How the translation mode of a session is found; see ARCHITECTURE.md for what each one promises. */
+export const IOTLB_CHOICES = ["auto", "on", "off", "explicit"] as const;
+
+export type IotlbChoice = (typeof IOTLB_CHOICES)[number];
+
+export interface VmConfig {
+  /** The guest's address. Unique on the host's VMs that share this program. */
+  guestCid: number;
+  /** Where the vhost-user socket is made; undefined when the socket is inherited (`--fd`). */
+  socketPath: string | undefined;
+  /** The host programs' socket; a guest's connection to port N goes to `<udsPath>_<N>`. */
+  udsPath: string;
+  /** What one connection may have in flight from the guest: the `buf_alloc` that is advertised to it. */
+  txBufferBytes: number;
+  /** The largest ring that is accepted from the front-end, in descriptors. */
+  queueSize: number;
+  /** Names of the groups whose members may talk to each other. */
+  groups: string[];
+  iotlb: IotlbChoice;
+  /** The vhost-user protocol feature bit that `explicit` uses. Experimental: no bit is assigned yet. */
+  explicitBit: number;
+  /** Whether VIRTIO_F_ACCESS_PLATFORM (bit 33) is offered to the guest. */
+  accessPlatform: boolean;
+  /** Permission bits of the host programs' socket; undefined leaves it to the umask. */
+  udsMode: number | undefined;
+  /** Group that shall own the host programs' socket, as a number. */
+  udsGroup: number | undefined;
+  maxConnections: number;
+  /** How long `auto` waits for a first IOTLB message when addresses alone do not decide. */
+  probationMs: number;
+  /** How long a connection may take to be established, in either direction. */
+  connectTimeoutMs: number;
+  /** How long a peer may take to answer an orderly shutdown before it is reset. */
+  shutdownTimeoutMs: number;
+}
+
+/**
+ * What holds where nothing is said. CID, queue size and group are vhost-device-vsock's defaults, so that a
+ * command line written for it means the same here; its 64 KiB buffer is not: with 256 KiB a connection is
+ * not slowed by waiting for credit on a socket that takes 230 KiB at once.
+ */
+export const VM_DEFAULTS = {
+  guestCid: 3,
+  socketPath: undefined,
+  txBufferBytes: 256 * 1024,
+  queueSize: 1024,
+  groups: ["default"],
+  iotlb: "auto",
+  explicitBit: DEFAULT_EXPLICIT_IOTLB_BIT,
+  accessPlatform: true,
+  udsMode: undefined,
+  udsGroup: undefined,
+  maxConnections: 4096,
+  probationMs: 50,
+  connectTimeoutMs: 2000,
+  shutdownTimeoutMs: 8000,
+} as const satisfies Omit<{ readonly [Key in keyof VmConfig]: VmConfig[Key] | readonly string[] }, "udsPath">;
+
+/** A complete configuration from the two things that have no default and whatever differs. */
+export function vmConfig(given: Pick<VmConfig, "socketPath" | "udsPath"> & Partial<VmConfig>): VmConfig {
+  return { ...VM_DEFAULTS, groups: [...VM_DEFAULTS.groups], ...given };
+}
+
+/** Numbers that have bounds: the smallest and the largest value allowed, both included. */
+export const VM_LIMITS = {
+  /**
+   * virtio 1.2, 5.10.4: 0, 1 and 2 are reserved (2 is the host), and so is 0xffffffff; the upper 32 bits of
+   * a CID are zero.
+   */
+  guestCid: [3, 0xfffffffe],
+  /** Our choice: below a page every packet would wait for credit; above 1 GiB a few connections are a host. */
+  txBufferBytes: [4096, 1024 * 1024 * 1024],
+  /** virtio 1.2, 2.7: a split queue has at most 32768 descriptors, and a power of two of them. */
+  queueSize: [1, 32768],
+  /** Our choice: each connection is an open descriptor of this process. */
+  maxConnections: [1, 65536],
+  probationMs: [0, 60_000],
+  connectTimeoutMs: [1, 600_000],
+  shutdownTimeoutMs: [1, 600_000],
+} as const satisfies Partial<Record<keyof VmConfig, readonly [smallest: number, largest: number]>>;
+
+/** unix(7): `sun_path` has 108 bytes, and the kernel's users expect the last to be a NUL. */
+export const UNIX_PATH_LIMIT_BYTES = 107;
+
+/** What a guest's connection adds to `udsPath` at most: an underscore and the largest port. */
+export const LONGEST_PORT_SUFFIX = "_4294967295";

@@ -1,0 +1,107 @@
+/*
+ * The registry of log events: every id that the program can log, its level, and the paragraph that the
+ * documentation prints for it. An id is a promise: people filter and alert on it, so it is never renamed
+ * and never changes its level; a new meaning gets a new id.
+ * Must not know who logs what. To add an event, add a row; `EventId` follows, and so does docs/.
+ */
+
+import type { LogLevel } from "./record.js";
+
+interface EventDefinition {
+  readonly level: LogLevel;
+  readonly text: string;
+}
+
+export const EVENTS = {
+  listening: {
+    level: "info",
+    text: "The device of one VM is ready: its vhost-user socket accepts a VMM, and its host socket accepts programs. Logged once for each VM at start.",
+  },
+  "session-start": {
+    level: "info",
+    text: "A VMM connected to the vhost-user socket. Everything negotiated before belongs to an earlier session and is forgotten.",
+  },
+  "session-end": {
+    level: "info",
+    text: "The vhost-user connection is over, with the reason: the VMM closed it, or the device closed it after the event logged just before. The device goes on listening for the next one.",
+  },
+  negotiated: {
+    level: "info",
+    text: "The features that this session runs with: what was offered, what the front-end acknowledged, and the vhost-user protocol features, all by name. A bit that was acknowledged without being offered is named with what is done about it.",
+  },
+  "translation-mode": {
+    level: "info",
+    text: "Whether addresses of this session go through the IOTLB, and the evidence on which that was decided. Bit 33 alone never decides it. Once it says `on`, it stays so until the session ends.",
+  },
+  "ring-start": {
+    level: "info",
+    text: "A virtqueue began to run: its index, size, the position from which it goes on, and how its addresses were understood.",
+  },
+  "ring-stop": {
+    level: "info",
+    text: "A virtqueue was stopped by the front-end, with the position at which it can be taken up again.",
+  },
+  "ring-broken": {
+    level: "error",
+    text: "The guest put something into a virtqueue that no correct driver puts there (a descriptor chain that loops, an address outside its memory, a length that lies). The ring is stopped, the front-end is told through the ring's error eventfd, and only this device is affected. The guest must reset the device to use it again.",
+  },
+  "message-refused": {
+    level: "warn",
+    text: "A vhost-user message was malformed, unknown, or not allowed at this point. It was answered as the vhost-user document asks; the record names the message and the rule.",
+  },
+  "iotlb-refused": {
+    level: "warn",
+    text: "An IOTLB message, or the need for one, contradicts the translation mode or has nowhere to go: an update in a session decided `off`, or an address to translate without a back-end channel to ask on.",
+  },
+  "connection-refused": {
+    level: "info",
+    text: "A guest's connection request was answered with a reset, with the reason: nothing listens on `<uds-path>_<port>`, its backlog stayed full until the connect timeout, or a limit was reached.",
+  },
+  "connection-reset": {
+    level: "info",
+    text: "An established connection was cut short by a reset from either side, with the reason. Data that was acknowledged had been handed over before.",
+  },
+  "host-connect-failed": {
+    level: "info",
+    text: "A host program's `CONNECT <port>` reached no guest listener: the guest refused it, did not answer before the connect timeout, or no driver is running. The program's socket was closed.",
+  },
+  "handshake-failed": {
+    level: "info",
+    text: "A host program connected to the `uds-path` socket but did not send a valid `CONNECT <port>` line, or left before it was complete.",
+  },
+  "device-stopped": {
+    level: "info",
+    text: "The device of one VM stopped serving, because the program was asked to end or because of the error logged just before.",
+  },
+  "memory-region-added": {
+    level: "debug",
+    text: "The front-end shared a region of guest memory: its guest-physical range, the front-end's address of it, and its size.",
+  },
+  "memory-region-removed": {
+    level: "debug",
+    text: "A region of guest memory was taken back. No system call touches it any more once the front-end has its answer.",
+  },
+  "internal-error": {
+    level: "error",
+    text: "An assertion of bit33 itself failed. The device in which it happened is stopped and the others go on. Please report it with the record's fields.",
+  },
+  "cid-limit": {
+    level: "warn",
+    text: "The CID in a packet is not the guest's own, or is outside the 32 bits that CIDs may use. The packet was dropped or answered with a reset.",
+  },
+  "connection-limit": {
+    level: "warn",
+    text: "A VM has as many connections as `max-connections` allows. Further ones are refused until some end; the record is logged when the limit is first reached, not for each refusal.",
+  },
+  "log-lost": {
+    level: "warn",
+    text: "Log records could not be written (a full disk, a closed or stuck pipe) and are lost; the record says how many. Serving was not affected.",
+  },
+} as const satisfies Record<string, EventDefinition>;
+
+export type EventId = keyof typeof EVENTS;
+
+/** The level under which an event is logged, always the same for one id. */
+export function levelOf(event: EventId): LogLevel {
+  return EVENTS[event].level;
+}
