@@ -1,0 +1,94 @@
+/**
+ * What a device sees of any virtqueue, split or packed. The order of a burst:
+ * `prepare`, then `pop` / `push` as often as there is something, then `publish`, then `needsNotification`; before
+ * going to sleep `enableKicks`, and another round if it says so.
+ */
+
+import type { Outcome } from "../memory/address.js";
+import type { AddressSpace } from "../memory/address-space.js";
+import type { Chain } from "./chain.js";
+import type { QueueFailure } from "./failure.js";
+
+/** What `pop` found. */
+export const Pop = {
+  /** The driver has made nothing more available. */
+  EMPTY: 0,
+  /** `chain` holds the next chain. */
+  CHAIN: 1,
+  /** A page is not mapped yet. Nothing was consumed; try again after the next UPDATE. */
+  MISS: 2,
+  /** The queue is broken, now or since earlier: `failure` says why. */
+  BROKEN: 3,
+} as const;
+export type Pop = (typeof Pop)[keyof typeof Pop];
+
+/** Reads host memory without a system call: finds the long-lived view that covers an address. */
+export interface HostReader {
+  /** Sets `data` and `offset` so that `data.getUint8(offset)` is the byte at `host`. The view may end soon after. */
+  locate(host: number): void;
+  readonly data: DataView;
+  readonly offset: number;
+}
+
+/** What both kinds of queue are set up from. Addresses are those of SET_VRING_ADDR, in `ringSpace`. */
+export interface SplitQueueSetup {
+  /** The queue's number, for messages. */
+  readonly index: number;
+  /** Power of 2, at most 32768. */
+  readonly size: number;
+  readonly ringSpace: AddressSpace;
+  /** Where descriptors point. */
+  readonly bufferSpace: AddressSpace;
+  /** Used for indirect tables only. */
+  readonly hostReader: HostReader;
+  readonly desc: bigint;
+  readonly avail: bigint;
+  readonly used: bigint;
+  /** SET_VRING_BASE: the next avail index to look at. */
+  readonly base: number;
+  /** VIRTIO_F_EVENT_IDX was negotiated. */
+  readonly eventIdx: boolean;
+  /** VIRTIO_F_INDIRECT_DESC was negotiated. */
+  readonly indirect: boolean;
+}
+
+export interface DeviceQueue {
+  readonly index: number;
+  readonly size: number;
+
+  /**
+   * Makes the rings reachable, if they are not or may no longer be. Call it first in every burst. MISS: do nothing
+   * with this queue until the next UPDATE. FAULT: broken, see `failure`.
+   */
+  prepare(): Outcome;
+
+  /** Takes the next chain. On MISS every page of it known to be missing has been noted in its space. */
+  pop(chain: Chain): Pop;
+
+  /** Gives back the latest `count` popped chains, none of which was pushed; `pop` will find them again. */
+  unpop(count: number): void;
+
+  /** Returns a chain with `writtenBytes` in its writable part. The driver does not see it before `publish`. */
+  push(head: number, writtenBytes: number): void;
+
+  /** Shows the driver everything pushed so far. */
+  publish(): void;
+
+  /** Whether the driver wants to be told about what was published since the last call. Ask after `publish`. */
+  needsNotification(): boolean;
+
+  /** Asks the driver not to kick: the device is polling. A hint, kicks may still come. */
+  disableKicks(): void;
+
+  /** Asks for kicks. True: something became available meanwhile, for which no kick may come: poll again. */
+  enableKicks(): boolean;
+
+  /** How many chains wait. 0 also when broken. */
+  available(): number;
+
+  /** What GET_VRING_BASE answers. */
+  readonly nextAvail: number;
+
+  /** Set once the queue is broken, for good. */
+  readonly failure: QueueFailure | undefined;
+}
