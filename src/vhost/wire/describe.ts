@@ -9,7 +9,7 @@ import {
 import type { Frame } from "./frame-decoder.js";
 import { isReply, needsReply } from "./header.js";
 import type { Message } from "./message.js";
-import type { U64Meaning } from "./messages.js";
+import type { U64Meaning } from "./message-record.js";
 import { IOTLB_TYPE, type IotlbMessage, type MemRegion, type Payload, VRING_FLAG_LOG } from "./payload.js";
 
 /** What a printer has to know to give bits their names. */
@@ -104,7 +104,7 @@ function describePayload(payload: Payload, meaning: U64Meaning, options: Describ
     case "vringFd":
       return payload.noFd ? `q${payload.index} no-fd` : `q${payload.index}`;
     case "memTable":
-      return `${payload.regions.length} regions${payload.regions.map((r) => `; ${describeRegion(r)}`).join("")}`;
+      return `regions=${payload.regions.length}${payload.regions.map((r) => `; ${describeRegion(r)}`).join("")}`;
     case "memRegion":
       return describeRegion(payload.region);
     case "log":
@@ -125,7 +125,7 @@ function describePayload(payload: Payload, meaning: U64Meaning, options: Describ
     case "deviceState":
       return `${["save", "load"][payload.direction] ?? payload.direction} phase=${payload.phase}`;
     case "shmemConfig":
-      return `${payload.regionCount} regions: ${payload.sizes.map((size) => hex(size)).join(" ")}`;
+      return `regions=${payload.regionCount} sizes=${payload.sizes.map((size) => hex(size)).join(",")}`;
     case "shmemMap":
       return (
         `shmid=${payload.shmid} fd-offset=${hex(payload.fdOffset)} offset=${hex(payload.shmOffset)} ` +

@@ -1,7 +1,9 @@
 // The public surface of src/vhost/wire: vhost-user messages as bytes, as values and as lines of text.
+export { BACKEND_MESSAGES } from "./backend-messages.js";
 export { type DescribeOptions, describeFrame, describeIotlb, describeMessage } from "./describe.js";
 export { type Outcome, WireError, type WireErrorCode } from "./error.js";
 export { type Frame, FrameDecoder } from "./frame-decoder.js";
+export { FRONTEND_MESSAGES } from "./frontend-messages.js";
 export { decodeHeader, encodeHeader, FLAG, HEADER, type Header, isReply, needsReply } from "./header.js";
 export * as LAYOUTS from "./layouts.js";
 export {
@@ -20,23 +22,17 @@ export {
   encodeRequest,
   type Message,
 } from "./message.js";
+export type { Channel, FdRange, Gate, MessageRecord, ReplyRule, U64Meaning } from "./message-record.js";
 export {
-  BACKEND_MESSAGES,
   type BackendMessageName,
-  type Channel,
-  type FdRange,
-  FRONTEND_MESSAGES,
   type FrontendMessageName,
-  type Gate,
   isLegal,
   type MessageName,
-  type MessageRecord,
   messageById,
   messageByName,
   messagesOf,
   type NamedMessage,
   type NegotiatedWords,
-  type ReplyRule,
   replyDue,
 } from "./messages.js";
 export {

@@ -6,14 +6,8 @@ import { type Outcome, WireError } from "./error.js";
 import type { Frame } from "./frame-decoder.js";
 import { encodeHeader, FLAG, type Header, isReply, needsReply } from "./header.js";
 import { HEADER_BYTES } from "./limits.js";
-import {
-  type Channel,
-  type FdRange,
-  type MessageName,
-  messageById,
-  messageByName,
-  type NamedMessage,
-} from "./messages.js";
+import type { Channel, FdRange } from "./message-record.js";
+import { type MessageName, messageById, messageByName, type NamedMessage } from "./messages.js";
 import {
   decodePayload,
   encodePayload,
