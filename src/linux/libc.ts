@@ -45,6 +45,8 @@ export const libcCalls = {
   shutdown: bind<[A, A]>("int shutdown(int, int)"),
   getsockopt: bind<[A, A, A, A, A]>("int getsockopt(int, int, int, int64_t, int64_t)"),
   setsockopt: bind<[A, A, A, A, A]>("int setsockopt(int, int, int, int64_t, unsigned int)"),
+  send: bind<[A, A, A, A]>("int64_t send(int, int64_t, size_t, int)"),
+  recv: bind<[A, A, A, A]>("int64_t recv(int, int64_t, size_t, int)"),
   sendmsg: bind<[A, A, A]>("int64_t sendmsg(int, int64_t, int)"),
   recvmsg: bind<[A, A, A]>("int64_t recvmsg(int, int64_t, int)"),
   umask: bind<[A]>("unsigned int umask(unsigned int)"),

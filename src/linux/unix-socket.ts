@@ -122,3 +122,27 @@ export function setNonBlocking(fd: number): void {
   const flags = checked(libcCalls.fcntl(fd, F_GETFL, 0), "fcntl", `fd ${fd}`);
   checked(libcCalls.fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl", `fd ${fd}`);
 }
+
+const MSG_PEEK = 0x2;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+
+/**
+ * Copies up to `most` waiting bytes (a page at most) without taking them: their text as latin1, or `-errno`; ""
+ * at end of stream.
+ */
+export function peekText(fd: number, most: number): string | number {
+  const length = orErrno(libcCalls.recv(fd, setupScratch.address, most, MSG_PEEK | MSG_DONTWAIT));
+  return length < 0 ? length : Buffer.from(setupScratch.bytes.subarray(0, length)).toString("latin1");
+}
+
+/** Takes `length` waiting bytes (a page at most) and drops them: their number, or `-errno`. */
+export function skipBytes(fd: number, length: number): number {
+  return orErrno(libcCalls.recv(fd, setupScratch.address, length, MSG_DONTWAIT));
+}
+
+/** Sends a short ASCII text: the number of bytes taken, or `-errno`. */
+export function sendText(fd: number, text: string): number {
+  setupScratch.bytes.set(Buffer.from(text, "latin1"));
+  return orErrno(libcCalls.send(fd, setupScratch.address, text.length, MSG_DONTWAIT | MSG_NOSIGNAL));
+}

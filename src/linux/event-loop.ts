@@ -1,0 +1,121 @@
+/**
+ * One thread's event loop over one epoll instance: descriptors with handlers, timers, and work to do after the
+ * events of a wake-up. Node's own event loop cannot watch a foreign eventfd; a thread that runs this loop blocks in
+ * epoll_wait instead. Hot path: dispatch allocates nothing.
+ */
+import { closeSync } from "node:fs";
+import { Epoll } from "./epoll.js";
+import { createEventfd, drainEventfd } from "./eventfd.js";
+import { type Timer, Timers } from "./timers.js";
+
+/** Called with the epoll event bits of one wake-up. */
+export interface EventHandler {
+  onEvents(events: number): void;
+}
+
+// A token is a slot number and that slot's generation: events that were already fetched when their descriptor was
+// removed (and perhaps its slot used again) are recognised and dropped.
+const GENERATION_BITS = 10;
+const GENERATION_MASK = (1 << GENERATION_BITS) - 1;
+
+const NOBODY: EventHandler = { onEvents() {} };
+
+export class EventLoop {
+  readonly timers = new Timers();
+  /** The eventfd that `wake` of any thread writes; give it to whoever has to end a blocking wait. */
+  readonly wakeFd = createEventfd();
+  readonly #epoll = new Epoll();
+  readonly #handlers: EventHandler[] = [];
+  readonly #generations: number[] = [];
+  readonly #freeSlots: number[] = [];
+  readonly #afterEvents: (() => void)[] = [];
+  #running = false;
+
+  /**
+   * Watches `fd` for `events` (EPOLL* bits; level-triggered unless EPOLLET is among them) and returns the token
+   * that `modify` and `unwatch` take.
+   */
+  watch(fd: number, events: number, handler: EventHandler): number {
+    const slot = this.#freeSlots.pop() ?? this.#handlers.length;
+    const generation = this.#generations[slot] ?? 0;
+    this.#handlers[slot] = handler;
+    this.#generations[slot] = generation;
+    const token = ((slot << GENERATION_BITS) | generation) >>> 0;
+    try {
+      this.#epoll.add(fd, events, token);
+    } catch (error) {
+      this.#release(slot);
+      throw error;
+    }
+    return token;
+  }
+
+  modify(fd: number, events: number, token: number): void {
+    this.#epoll.modify(fd, events, token);
+  }
+
+  /** Stops watching; call it before closing `fd`. The handler is not called again, not even for events already fetched. */
+  unwatch(fd: number, token: number): void {
+    this.#epoll.remove(fd);
+    this.#release(token >>> GENERATION_BITS);
+  }
+
+  #release(slot: number): void {
+    this.#handlers[slot] = NOBODY;
+    this.#generations[slot] = (this.#generations[slot] + 1) & GENERATION_MASK;
+    this.#freeSlots.push(slot);
+  }
+
+  /** Runs `callback` once after delay; see `Timers`. */
+  setTimer(delayMs: number, callback: () => void): Timer {
+    return this.timers.add(delayMs, callback);
+  }
+
+  /** Adds work that runs after the events of every wake-up, in the order added. */
+  afterEvents(callback: () => void): void {
+    this.#afterEvents.push(callback);
+  }
+
+  removeAfterEvents(callback: () => void): void {
+    const at = this.#afterEvents.indexOf(callback);
+    if (at >= 0) this.#afterEvents.splice(at, 1);
+  }
+
+  /** Dispatches until `stop` is called. `onWake` runs when another thread wrote `wakeFd`. */
+  run(onWake: () => void): void {
+    const { wakeFd } = this;
+    const token = this.watch(wakeFd, 1, {
+      onEvents() {
+        drainEventfd(wakeFd);
+        onWake();
+      },
+    });
+    this.#running = true;
+    while (this.#running) this.turn(this.timers.msUntilNext());
+    this.unwatch(wakeFd, token);
+  }
+
+  /** One wait of at most `timeoutMs` (-1: until something happens), its events, due timers, then the work after events. */
+  turn(timeoutMs: number): void {
+    const count = this.#epoll.wait(timeoutMs);
+    for (let index = 0; index < count; index++) {
+      const token = this.#epoll.token(index);
+      const slot = token >>> GENERATION_BITS;
+      if (this.#generations[slot] === (token & GENERATION_MASK)) {
+        this.#handlers[slot].onEvents(this.#epoll.events(index));
+      }
+    }
+    this.timers.runDue();
+    for (let index = 0; index < this.#afterEvents.length; index++) this.#afterEvents[index]();
+  }
+
+  stop(): void {
+    this.#running = false;
+  }
+
+  /** Frees the loop's own descriptors. Descriptors that are watched stay their owners'. */
+  close(): void {
+    this.#epoll.close();
+    closeSync(this.wakeFd);
+  }
+}

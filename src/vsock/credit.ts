@@ -1,0 +1,112 @@
+/**
+ * Credit: who may send how much (virtio 1.4, 5.10.6.3 "Virtqueue Flow Control" and "Buffer Space Management").
+ * All counters are 32-bit and wrap; only payload bytes count. One object a direction and connection.
+ */
+
+/**
+ * What we may send. `peer_free = peer_buf_alloc - (tx_cnt - peer_fwd_cnt)`.
+ *
+ * A Linux guest keeps each packet in a buffer of its own and, in some versions, counts that buffer's overhead
+ * against the socket's memory: many small packets end in RST and ENOBUFS although the bytes were within credit. So
+ * each packet that the guest has not consumed yet is charged `PACKET_OVERHEAD_BYTES` here as well. That number is
+ * our choice: sizeof(struct sk_buff) and skb_shared_info as x86-64 kernels round them (576), and some room.
+ */
+export const PACKET_OVERHEAD_BYTES = 640;
+
+export class SendCredit {
+  /** Payload bytes sent (tx_cnt). */
+  sent = 0;
+  #peerBufAlloc = 0;
+  #peerFwdCnt = 0;
+  // Packets not consumed yet, in two generations: those sent before `#mark` (as a value of `sent`) and those after.
+  // When the peer has consumed up to the mark, the older are gone and the younger take their place. That may
+  // overstate their number by one generation, never understate it, and needs no list.
+  #olderPackets = 0;
+  #youngerPackets = 0;
+  #mark = 0;
+
+  /** Takes the peer's figures, which every packet of a flow carries. True if anything changed. */
+  update(bufAlloc: number, fwdCnt: number): boolean {
+    if (bufAlloc === this.#peerBufAlloc && fwdCnt === this.#peerFwdCnt) return false;
+    this.#peerBufAlloc = bufAlloc;
+    this.#peerFwdCnt = fwdCnt;
+    if (this.unconsumed === 0) {
+      this.#olderPackets = 0;
+      this.#youngerPackets = 0;
+      this.#mark = this.sent;
+    } else if (((this.#mark - fwdCnt) | 0) <= 0) {
+      this.#olderPackets = this.#youngerPackets;
+      this.#youngerPackets = 0;
+      this.#mark = this.sent;
+    }
+    return true;
+  }
+
+  /** Payload bytes sent and not consumed, as the peer tells it. A peer that lies makes this huge, which stops it only. */
+  get unconsumed(): number {
+    return (this.sent - this.#peerFwdCnt) >>> 0;
+  }
+
+  /** Payload bytes that may be sent now, in packets of at most `packetBytes`. */
+  available(packetBytes: number): number {
+    const outstanding = this.unconsumed;
+    const free = this.#peerBufAlloc - outstanding;
+    if (free <= 0) return 0;
+    // With nothing outstanding the peer's whole buffer is open, however small it is.
+    if (outstanding === 0) return free;
+    const room = free - (this.#olderPackets + this.#youngerPackets + 1) * PACKET_OVERHEAD_BYTES;
+    if (room <= 0) return 0;
+    return Math.min(free, Math.ceil((room * packetBytes) / (packetBytes + PACKET_OVERHEAD_BYTES)));
+  }
+
+  /** Notes one packet of `bytes` payload as sent. */
+  spend(bytes: number): void {
+    this.sent = (this.sent + bytes) >>> 0;
+    this.#youngerPackets++;
+  }
+}
+
+/** What the peer may send us, and what we tell it. */
+export class ReceiveCredit {
+  /** Payload bytes received. */
+  #received = 0;
+  /** Payload bytes that left for good: they entered the host socket (fwd_cnt). */
+  forwarded = 0;
+  #lastTold = 0;
+
+  /** `bufAlloc`: the bytes that we can hold for this connection; fixed for its life. */
+  constructor(readonly bufAlloc: number) {}
+
+  /** Takes `bytes` from the peer; false if it had no credit for them. */
+  receive(bytes: number): boolean {
+    const held = (this.#received - this.forwarded) >>> 0;
+    if (held + bytes > this.bufAlloc) return false;
+    this.#received = (this.#received + bytes) >>> 0;
+    return true;
+  }
+
+  forward(bytes: number): void {
+    this.forwarded = (this.forwarded + bytes) >>> 0;
+  }
+
+  /** Frees everything that is held: the host side is gone, and nobody will ever take it. */
+  forgive(): void {
+    this.forwarded = this.#received;
+  }
+
+  /** Notes that a packet carries the current `forwarded`. */
+  told(): void {
+    this.#lastTold = this.forwarded;
+  }
+
+  /**
+   * True if the peer should be told of freed space by a packet of its own: there is something to tell, and what it
+   * believes to be free has fallen below half. (Our choice: one update per half window costs little and never lets
+   * a sender that still has work run dry.)
+   */
+  get shouldTell(): boolean {
+    if (this.forwarded === this.#lastTold) return false;
+    const believedFree = this.bufAlloc - ((this.#received - this.#lastTold) >>> 0);
+    return believedFree < this.bufAlloc / 2;
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * What is behind the host's ports in Firecracker's scheme: a program that listens on `<uds-path>_<port>`.
+ */
+import { closeSync } from "node:fs";
+import { SystemCallError } from "../linux/errors.js";
+import { connectUnix, createSocket } from "../linux/unix-socket.js";
+import type { HostEndpoints } from "./switch.js";
+
+export class HybridEndpoints implements HostEndpoints {
+  /** `udsPath` leaves room for `_4294967295` within a socket path; the configuration has checked it. */
+  constructor(private readonly udsPath: string) {}
+
+  connect(hostPort: number): number {
+    let fd: number;
+    try {
+      fd = createSocket();
+    } catch (error) {
+      if (error instanceof SystemCallError) return -error.errno;
+      throw error;
+    }
+    const result = connectUnix(fd, `${this.udsPath}_${hostPort}`);
+    if (result === 0) return fd;
+    closeSync(fd);
+    return result;
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * The named limits of one vsock device. Those that a specification or the Linux guest fixes say so; the others are
+ * our choice, with the reason.
+ */
+
+/** What a device is configured with; see `bit33 serve --help`. */
+export interface SwitchLimits {
+  /** Connections of one guest at a time, those still being set up or torn down included. */
+  readonly maxConnections: number;
+  /** `buf_alloc` that a new connection advertises: the bytes held for it when its host socket is full. */
+  readonly bufferBytes: number;
+  /** Sum of the `buf_alloc` of all connections, above which new ones get less. */
+  readonly totalBufferBytes: number;
+  /** How long a connection may take to be set up, in either direction. */
+  readonly connectTimeoutMs: number;
+  /** How long the guest may take to answer a clean close before it is reset. */
+  readonly shutdownTimeoutMs: number;
+  /** How long bytes that a vanished guest had sent may wait for a host program that does not read them. */
+  readonly drainTimeoutMs: number;
+}
+
+/** Linux waits 2 s for a RESPONSE (VSOCK_DEFAULT_CONNECT_TIMEOUT) and 8 s for a RST (VSOCK_CLOSE_TIMEOUT). */
+export const DEFAULT_LIMITS: SwitchLimits = {
+  maxConnections: 4096,
+  bufferBytes: 256 * 1024,
+  totalBufferBytes: 256 * 1024 * 1024,
+  connectTimeoutMs: 2000,
+  shutdownTimeoutMs: 8000,
+  drainTimeoutMs: 60_000,
+};
+
+/** The least `buf_alloc` a connection is given when the total is used up: one page. */
+export const LEAST_BUFFER_BYTES = 4096;
+
+/** How often a host listener whose backlog is full is tried again. A Unix socket tells nobody when there is room. */
+export const CONNECT_RETRY_MS = 10;
+
+/** How long a host program may take to send its CONNECT line. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/** Most bytes one connection moves towards the guest before the next one has its turn. */
+export const TURN_BYTES = 256 * 1024;
+
+/** What the first read of a connection asks for; it grows while reads come back full. */
+export const FIRST_READ_BYTES = 4096;
+
+/**
+ * Resets that may wait for room in the receive queue before guest packets are left in the transmit queue
+ * (virtio 1.4, 5.10.6.1.2: transmit goes on while the receive queue is full as long as resources last).
+ */
+export const MOST_WAITING_RESETS = 256;

@@ -1,0 +1,254 @@
+/**
+ * What is due to the guest, and in which order it goes out: resets first, then control packets, then data, each
+ * connection in its turn. Hot path: allocates nothing per packet.
+ */
+import { errno } from "../linux/errors.js";
+import { IovecList } from "../linux/iovec.js";
+import { type Connection, Due } from "./connection.js";
+import { HOST_CID, Op, PacketHeader, Shutdown, SocketType } from "./header.js";
+import { FIRST_READ_BYTES, TURN_BYTES } from "./limits.js";
+import type { ReceiveRing } from "./receive-ring.js";
+import type { ResetQueue } from "./reset-queue.js";
+
+/** The payload that a Linux guest's receive buffer holds on x86-64; the first guess of a packet's size. */
+const USUAL_PAYLOAD_BYTES = 3732;
+
+export class ReceivePump {
+  readonly #guestCid: number;
+  readonly #resets: ResetQueue;
+  readonly #header = new PacketHeader();
+  readonly #iovecs = new IovecList();
+  #firstControl: Connection | undefined;
+  #lastControl: Connection | undefined;
+  #firstData: Connection | undefined;
+  #lastData: Connection | undefined;
+  #usualPayload = USUAL_PAYLOAD_BYTES;
+  #packetsLeft = 0;
+
+  constructor(guestCid: number, resets: ResetQueue) {
+    this.#guestCid = guestCid;
+    this.#resets = resets;
+  }
+
+  get hasWork(): boolean {
+    return this.#resets.length > 0 || this.#firstControl !== undefined || this.#firstData !== undefined;
+  }
+
+  addControl(connection: Connection): void {
+    if (connection.inControlList) return;
+    connection.inControlList = true;
+    if (this.#lastControl === undefined) this.#firstControl = connection;
+    else this.#lastControl.nextControl = connection;
+    this.#lastControl = connection;
+  }
+
+  addData(connection: Connection): void {
+    if (connection.inDataList) return;
+    connection.inDataList = true;
+    if (this.#lastData === undefined) this.#firstData = connection;
+    else this.#lastData.nextData = connection;
+    this.#lastData = connection;
+  }
+
+  #shiftControl(): Connection | undefined {
+    const connection = this.#firstControl;
+    if (connection === undefined) return undefined;
+    this.#firstControl = connection.nextControl;
+    if (this.#firstControl === undefined) this.#lastControl = undefined;
+    connection.nextControl = undefined;
+    connection.inControlList = false;
+    return connection;
+  }
+
+  #shiftData(): Connection | undefined {
+    const connection = this.#firstData;
+    if (connection === undefined) return undefined;
+    this.#firstData = connection.nextData;
+    if (this.#firstData === undefined) this.#lastData = undefined;
+    connection.nextData = undefined;
+    connection.inDataList = false;
+    return connection;
+  }
+
+  /** Forgets everything that is due. */
+  clear(): void {
+    while (this.#shiftControl() !== undefined) {}
+    while (this.#shiftData() !== undefined) {}
+  }
+
+  /** See `VsockSwitch.pump`. */
+  run(ring: ReceiveRing, mostPackets: number): "idle" | "starved" | "more" {
+    this.#packetsLeft = mostPackets;
+    while (this.#packetsLeft > 0) {
+      if (this.#resets.length > 0) {
+        if (!this.#sendReset(ring)) return "starved";
+      } else if (this.#firstControl !== undefined) {
+        if (!this.#sendControl(ring, this.#firstControl)) return "starved";
+      } else if (this.#firstData !== undefined) {
+        if (!this.#sendData(ring, this.#firstData)) return "starved";
+      } else return "idle";
+    }
+    return "more";
+  }
+
+  #sendReset(ring: ReceiveRing): boolean {
+    if (ring.take(0) === 0) return false;
+    const header = this.#header;
+    header.srcCid = this.#resets.sourceCid;
+    header.dstCid = this.#guestCid;
+    header.srcPort = this.#resets.sourcePort;
+    header.dstPort = this.#resets.guestPort;
+    header.type = this.#resets.type;
+    header.op = Op.RST;
+    header.flags = 0;
+    header.len = 0;
+    header.bufAlloc = 0;
+    header.fwdCnt = 0;
+    this.#resets.shift();
+    ring.complete(0, header);
+    this.#packetsLeft--;
+    return true;
+  }
+
+  /** Sends one control packet of the first connection in the list. */
+  #sendControl(ring: ReceiveRing, connection: Connection): boolean {
+    if (connection.due !== 0) {
+      if (ring.take(0) === 0) return false;
+      const header = this.#addressed(connection);
+      header.len = 0;
+      header.flags = 0;
+      header.op = this.#takeDue(connection, header);
+      ring.complete(0, header);
+      this.#packetsLeft--;
+    }
+    if (connection.due === 0) this.#shiftControl();
+    return true;
+  }
+
+  /** Takes the most urgent `Due` bit and returns the operation for it. */
+  #takeDue(connection: Connection, header: PacketHeader): number {
+    const { due } = connection;
+    if ((due & Due.REQUEST) !== 0) {
+      connection.due &= ~Due.REQUEST;
+      return Op.REQUEST;
+    }
+    if ((due & Due.RESPONSE) !== 0) {
+      // Every packet carries the credit, so an update of its own is not needed.
+      connection.due &= ~(Due.RESPONSE | Due.CREDIT_UPDATE);
+      return Op.RESPONSE;
+    }
+    if ((due & Due.SHUTDOWN) !== 0) {
+      connection.due &= ~(Due.SHUTDOWN | Due.CREDIT_UPDATE);
+      header.flags = connection.sentShutdown & Shutdown.BOTH;
+      return Op.SHUTDOWN;
+    }
+    if ((due & Due.CREDIT_REQUEST) !== 0) {
+      connection.due &= ~Due.CREDIT_REQUEST;
+      return Op.CREDIT_REQUEST;
+    }
+    connection.due &= ~Due.CREDIT_UPDATE;
+    return Op.CREDIT_UPDATE;
+  }
+
+  /** The header of a packet of `connection`, but for `len`, `op` and `flags`. */
+  #addressed(connection: Connection): PacketHeader {
+    const header = this.#header;
+    header.srcCid = HOST_CID;
+    header.dstCid = this.#guestCid;
+    header.srcPort = connection.hostPort;
+    header.dstPort = connection.guestPort;
+    header.type = SocketType.STREAM;
+    header.bufAlloc = connection.receiveCredit.bufAlloc;
+    header.fwdCnt = connection.receiveCredit.forwarded;
+    connection.receiveCredit.told();
+    return header;
+  }
+
+  /** One turn of the first connection in the data list; false if the ring has no buffer. */
+  #sendData(ring: ReceiveRing, connection: Connection): boolean {
+    if (!connection.wantsRead) {
+      this.#shiftData();
+      return true;
+    }
+    if (connection.readClosed) {
+      this.#shiftData();
+      connection.readWhenClosed();
+      return true;
+    }
+    const credit = connection.sendCredit.available(this.#usualPayload);
+    if (credit === 0) {
+      this.#shiftData();
+      connection.stalled();
+      return true;
+    }
+    const buffers = ring.take(Math.min(credit, connection.readBytes));
+    if (buffers === 0) return false;
+    this.#shiftData();
+    this.#read(ring, buffers, connection, credit);
+    if (connection.wantsRead) this.addData(connection);
+    return true;
+  }
+
+  /** One readv into the buffers taken, then their headers. */
+  #read(ring: ReceiveRing, buffers: number, connection: Connection, credit: number): void {
+    const iovecs = this.#iovecs;
+    iovecs.clear();
+    let wanted = Math.min(credit, connection.readBytes);
+    for (let slot = 0; slot < buffers && wanted > 0 && !iovecs.isFull; slot++) {
+      const bytes = Math.min(ring.capacity(slot), wanted);
+      if (bytes > 0) ring.appendPayload(slot, bytes, iovecs);
+      wanted -= bytes;
+    }
+    const asked = iovecs.totalBytes;
+    if (asked === 0) {
+      this.#returnEmptyBuffer(ring, connection);
+      return;
+    }
+    const result = iovecs.readFrom(connection.fd);
+    if (result <= 0) {
+      ring.giveBack(0);
+      if (result !== -errno.EINTR) connection.readEnded(result);
+      return;
+    }
+    if (result === asked) {
+      connection.readBytes = Math.min(connection.readBytes * 4, TURN_BYTES);
+    } else {
+      connection.readBytes = Math.max(FIRST_READ_BYTES, result);
+      // The socket is drained: a new edge will tell of more. Unless its end is due, of which the edge has been seen.
+      if (!connection.ending) connection.readable = false;
+    }
+    this.#complete(ring, buffers, connection, result);
+  }
+
+  #complete(ring: ReceiveRing, buffers: number, connection: Connection, received: number): void {
+    const header = this.#addressed(connection);
+    header.flags = 0;
+    let left = received;
+    let slot = 0;
+    for (; left > 0; slot++) {
+      header.len = Math.min(ring.capacity(slot), left);
+      // A buffer that holds nothing but a header carries an update; it has to go back in order.
+      header.op = header.len === 0 ? Op.CREDIT_UPDATE : Op.RW;
+      if (header.len > 0) {
+        connection.sendCredit.spend(header.len);
+        this.#usualPayload = ring.capacity(slot);
+      }
+      ring.complete(slot, header);
+      left -= header.len;
+      this.#packetsLeft--;
+    }
+    if (slot < buffers) ring.giveBack(slot);
+    connection.due &= ~Due.CREDIT_UPDATE;
+  }
+
+  /** The guest offered a buffer without room for payload: it goes back with the only thing that it can carry. */
+  #returnEmptyBuffer(ring: ReceiveRing, connection: Connection): void {
+    const header = this.#addressed(connection);
+    header.flags = 0;
+    header.len = 0;
+    header.op = Op.CREDIT_UPDATE;
+    ring.complete(0, header);
+    ring.giveBack(1);
+    this.#packetsLeft--;
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * Where guest bytes wait when the host socket is full: a ring of the size that we advertise as `buf_alloc`, so that
+ * a guest within its credit always fits and no connection ever holds the one transmit queue. Made on first need.
+ * Bytes enter by memcpy and leave by writev; none is touched in JavaScript.
+ */
+import { IovecList } from "../linux/iovec.js";
+import { copyMemory, mapAnonymous, PAGE_BYTES, roundUp, unmap } from "../linux/mapping.js";
+
+// Shared by all rings of the thread: filled and used within one call.
+const pieces = new IovecList(2);
+
+export class SpillRing {
+  readonly #address: number;
+  readonly #mappedBytes: number;
+  #head = 0;
+  /** Bytes waiting. */
+  length = 0;
+
+  constructor(readonly capacity: number) {
+    this.#mappedBytes = roundUp(capacity, PAGE_BYTES);
+    this.#address = mapAnonymous(this.#mappedBytes);
+  }
+
+  /** Copies `length` bytes from host address `source`. The caller has checked that they fit (by credit). */
+  append(source: number, length: number): void {
+    if (this.length + length > this.capacity) {
+      throw new RangeError(`spill ring of ${this.capacity} bytes: ${this.length} waiting, ${length} more`);
+    }
+    const tail = (this.#head + this.length) % this.capacity;
+    const first = Math.min(length, this.capacity - tail);
+    copyMemory(this.#address + tail, source, first);
+    if (first < length) copyMemory(this.#address, source + first, length - first);
+    this.length += length;
+  }
+
+  /** Writes what waits to `fd`: bytes taken (perhaps fewer than wait), or `-errno`. */
+  writeTo(fd: number): number {
+    pieces.clear();
+    const first = Math.min(this.length, this.capacity - this.#head);
+    pieces.push(this.#address + this.#head, first);
+    if (first < this.length) pieces.push(this.#address, this.length - first);
+    const written = pieces.writeTo(fd);
+    if (written > 0) {
+      this.#head = (this.#head + written) % this.capacity;
+      this.length -= written;
+    }
+    return written;
+  }
+
+  /** Frees the memory; the ring is not to be used again. */
+  close(): void {
+    this.length = 0;
+    unmap(this.#address, this.#mappedBytes);
+  }
+}

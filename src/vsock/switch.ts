@@ -1,0 +1,446 @@
+/**
+ * The switch of one guest's vsock device: finds the connection of each packet, makes and ends connections, and keeps
+ * whatever is due to the guest until its receive queue has room. Hot path: allocates nothing per packet.
+ *
+ * Its user calls `receive` for each packet of a burst, `flush` before it returns the buffers to the guest, and `pump`
+ * when the guest may have receive buffers. Knows neither virtqueues (`receive-ring.ts`) nor what is behind a host
+ * port (`HostEndpoints`).
+ */
+import { closeSync } from "node:fs";
+import { errno, errnoName } from "../linux/errors.js";
+import type { EventLoop } from "../linux/event-loop.js";
+import { IovecList } from "../linux/iovec.js";
+import type { Logger } from "../log/logger.js";
+import type { SegmentList } from "../memory/segments.js";
+import { Connection, type ConnectionOwner, Due, type Opener } from "./connection.js";
+import { ConnectionTable } from "./connection-table.js";
+import {
+  describePacket,
+  HEADER_BYTES,
+  HOST_CID,
+  Op,
+  type PacketHeader,
+  Shutdown,
+  SocketType,
+} from "./header.js";
+import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
+import { ReceivePump } from "./receive-pump.js";
+import type { ReceiveRing } from "./receive-ring.js";
+import { ResetQueue } from "./reset-queue.js";
+
+/** What is behind the host's ports. */
+export interface HostEndpoints {
+  /**
+   * Connects to whatever serves `hostPort`: a connected, non-blocking descriptor that the caller then owns;
+   * -EAGAIN if it should be tried again shortly; another `-errno` if nobody serves it.
+   */
+  connect(hostPort: number): number;
+}
+
+export interface SwitchOptions {
+  readonly loop: EventLoop;
+  readonly guestCid: number;
+  readonly limits: SwitchLimits;
+  readonly endpoints: HostEndpoints;
+  readonly log: Logger;
+}
+
+/** Host ports that are given to connections from the host, as Firecracker numbers them: from 2^30. */
+const FIRST_ASSIGNED_PORT = 2 ** 30;
+const ASSIGNED_PORTS = 2 ** 30;
+
+export class VsockSwitch implements ConnectionOwner {
+  readonly loop: EventLoop;
+  readonly limits: SwitchLimits;
+  /** Counters of the device's life, for logs and metrics. */
+  readonly counters = { fromGuestPackets: 0, fromGuestBytes: 0, strayPackets: 0, opened: 0, resets: 0 };
+  readonly #guestCid: number;
+  readonly #endpoints: HostEndpoints;
+  readonly #log: Logger;
+  readonly #table = new ConnectionTable<Connection>();
+  readonly #draining = new Set<Connection>();
+  readonly #resets: ResetQueue;
+  readonly #pump: ReceivePump;
+  // Payload of consecutive packets of one connection, to leave in one writev.
+  readonly #batch = new IovecList();
+  #batchOf: Connection | undefined;
+  #bufferBytesGiven = 0;
+  #limitReached = false;
+  // A start that differs from run to run: a guest that outlives this process does not take a new connection for an old one.
+  #nextPort = FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
+
+  constructor(options: SwitchOptions) {
+    this.loop = options.loop;
+    this.limits = options.limits;
+    this.#guestCid = options.guestCid;
+    this.#endpoints = options.endpoints;
+    this.#log = options.log;
+    this.#resets = new ResetQueue(MOST_WAITING_RESETS + 2 * this.limits.maxConnections);
+    this.#pump = new ReceivePump(options.guestCid, this.#resets);
+  }
+
+  /** Connections of this guest, those that only drain included. */
+  get connectionCount(): number {
+    return this.#table.size + this.#draining.size;
+  }
+
+  /** False while so many answers wait for receive buffers that further guest packets should stay in their queue. */
+  get acceptsPackets(): boolean {
+    return this.#resets.length < MOST_WAITING_RESETS;
+  }
+
+  // ---- packets from the guest ----
+
+  /**
+   * Handles one packet: `header`, read once, and the segments of the whole packet, which begin with the header's 44
+   * bytes and hold `header.len` payload bytes after it (the caller has checked). They must stay valid until `flush`.
+   */
+  receive(header: PacketHeader, packet: SegmentList): void {
+    this.counters.fromGuestPackets++;
+    if (header.srcCid !== this.#guestCid || header.srcCidHigh !== 0) {
+      // As Linux vhost-vsock does: a packet in somebody else's name is dropped.
+      this.#stray(
+        "cid-limit",
+        `dropped a packet whose source is not the guest's CID ${this.#guestCid}`,
+        header,
+      );
+      return;
+    }
+    if (header.dstCid !== HOST_CID || header.dstCidHigh !== 0) {
+      this.#stray("cid-limit", "answered with a reset: the destination is not the host", header);
+      this.#answerReset(header);
+      return;
+    }
+    // virtio 1.4, 5.10.6.4.2: the device must answer an unknown type with a reset.
+    if (header.type !== SocketType.STREAM) {
+      this.#stray("packet-refused", "answered with a reset: only stream sockets are offered", header);
+      this.#answerReset(header);
+      return;
+    }
+    const connection = this.#table.find(header.dstPort, header.srcPort);
+    if (connection === undefined) {
+      if (header.op === Op.REQUEST) this.#request(header);
+      else this.#answerReset(header);
+      return;
+    }
+    if (connection.sendCredit.update(header.bufAlloc, header.fwdCnt)) {
+      connection.creditAsked = false;
+      if (connection.wantsRead) this.dataDue(connection);
+    }
+    if (header.op === Op.RW) this.#payload(connection, header, packet);
+    else this.#control(connection, header);
+  }
+
+  #payload(connection: Connection, header: PacketHeader, packet: SegmentList): void {
+    const { len } = header;
+    if (
+      (connection.state !== "established" && connection.state !== "closing") ||
+      (connection.guestShutdown & Shutdown.SEND) !== 0
+    ) {
+      this.#violation(
+        connection,
+        `the guest sent data in state ${connection.state}, or after it had shut down sending`,
+      );
+      return;
+    }
+    if (!connection.receiveCredit.receive(len)) {
+      this.#violation(connection, "the guest sent more than its credit allows");
+      return;
+    }
+    this.counters.fromGuestBytes += len;
+    if (len === 0) return;
+    if (connection.hostGone) {
+      connection.receiveCredit.forward(len);
+      return;
+    }
+    if (this.#batchOf === connection) {
+      if (this.#batch.count + packet.count > this.#batch.capacity) {
+        this.flush();
+        this.#payloadOfFreshBatch(connection, packet, len);
+      } else this.#appendToBatch(packet, len);
+      return;
+    }
+    this.flush();
+    this.#payloadOfFreshBatch(connection, packet, len);
+  }
+
+  #payloadOfFreshBatch(connection: Connection, packet: SegmentList, len: number): void {
+    if (connection.state === "closed" || connection.hostGone) return;
+    if (!connection.directWrite || packet.count > this.#batch.capacity) {
+      connection.spillPacket(packet, len);
+      connection.flushSoon();
+      return;
+    }
+    this.#batchOf = connection;
+    this.#appendToBatch(packet, len);
+  }
+
+  #appendToBatch(packet: SegmentList, len: number): void {
+    let skip = HEADER_BYTES;
+    let left = len;
+    for (let index = 0; left > 0; index++) {
+      const length = packet.length[index];
+      if (skip >= length) {
+        skip -= length;
+        continue;
+      }
+      const bytes = Math.min(length - skip, left);
+      this.#batch.push(packet.address[index] + skip, bytes);
+      left -= bytes;
+      skip = 0;
+    }
+  }
+
+  /** Moves the payload gathered so far to its host socket. After it, no segment given to `receive` is needed. */
+  flush(): void {
+    const connection = this.#batchOf;
+    if (connection === undefined) return;
+    this.#batchOf = undefined;
+    connection.writeBatch(this.#batch);
+    this.#batch.clear();
+  }
+
+  #control(connection: Connection, header: PacketHeader): void {
+    if (this.#batchOf === connection) {
+      this.flush();
+      // What flush found out about the host socket may have ended the connection.
+      if (connection.state === "closed") return;
+    }
+    switch (header.op) {
+      case Op.RESPONSE:
+        if (connection.state !== "requesting" || (connection.due & Due.REQUEST) !== 0) {
+          this.#violation(connection, "the guest sent a RESPONSE that nothing asked for");
+        } else {
+          this.counters.opened++;
+          connection.establish();
+        }
+        return;
+      case Op.RST:
+        this.#guestReset(connection);
+        return;
+      case Op.SHUTDOWN:
+        if (connection.state === "established" || connection.state === "closing")
+          connection.guestShutsDown(header.flags);
+        else this.#violation(connection, `the guest sent SHUTDOWN in state ${connection.state}`);
+        return;
+      case Op.CREDIT_REQUEST:
+        connection.makeDue(Due.CREDIT_UPDATE);
+        return;
+      case Op.REQUEST:
+        // The guest has forgotten this connection, or never minded its ports: neither can go on.
+        this.#violation(connection, "the guest sent a REQUEST for a connection that exists");
+        return;
+      default:
+        // CREDIT_UPDATE has had its effect. Operations that no specification names are ignored, as Linux does.
+        return;
+    }
+  }
+
+  #guestReset(connection: Connection): void {
+    if (connection.state === "requesting") {
+      connection.abandon("the guest refused it: nothing listens on that port", true);
+    } else if (connection.state === "connecting") {
+      connection.abandon("the guest gave up", true);
+    } else {
+      if (connection.state === "established") this.#logReset(connection, "the guest reset it");
+      connection.guestIsGone();
+    }
+  }
+
+  #violation(connection: Connection, reason: string): void {
+    if (this.#batchOf === connection) this.flush();
+    if (connection.state === "established" || connection.state === "closing") connection.abort(reason);
+    else if (connection.state === "requesting" || connection.state === "connecting")
+      connection.abandon(reason);
+  }
+
+  #stray(event: "cid-limit" | "packet-refused", what: string, header: PacketHeader): void {
+    this.counters.strayPackets++;
+    if (this.#log.passes("warn")) this.#log.log({ event, message: `${what}: ${describePacket(header)}` });
+  }
+
+  /** Answers a packet with a reset, except a reset: two ends that both forgot would go on for ever. */
+  #answerReset(header: PacketHeader): void {
+    if (header.op === Op.RST) return;
+    this.counters.resets++;
+    this.#resets.push(header.dstCid, header.dstPort, header.srcPort, header.type);
+  }
+
+  // ---- connections ----
+
+  #request(header: PacketHeader): void {
+    if (!this.#hasRoom()) {
+      this.#refuse(header, `the guest has ${this.connectionCount} connections, which is the limit`);
+      return;
+    }
+    const fd = this.#endpoints.connect(header.dstPort);
+    if (fd < 0 && fd !== -errno.EAGAIN) {
+      this.#refuse(header, connectProblem(-fd));
+      return;
+    }
+    const connection = this.#newConnection(header.dstPort, header.srcPort, "connecting");
+    connection.sendCredit.update(header.bufAlloc, header.fwdCnt);
+    if (fd >= 0) {
+      this.#accept(connection, fd);
+      return;
+    }
+    connection.setDeadline(CONNECT_RETRY_MS, () =>
+      this.#retry(connection, performance.now() + this.limits.connectTimeoutMs),
+    );
+  }
+
+  #retry(connection: Connection, deadlineMs: number): void {
+    const fd = this.#endpoints.connect(connection.hostPort);
+    if (fd >= 0) {
+      this.#accept(connection, fd);
+    } else if (fd !== -errno.EAGAIN || performance.now() >= deadlineMs) {
+      const reason = fd === -errno.EAGAIN ? "the backlog of its listener stayed full" : connectProblem(-fd);
+      this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
+      connection.abandon(reason);
+    } else {
+      connection.setDeadline(CONNECT_RETRY_MS, () => this.#retry(connection, deadlineMs));
+    }
+  }
+
+  #accept(connection: Connection, fd: number): void {
+    connection.attach(fd);
+    this.counters.opened++;
+    connection.establish();
+    connection.makeDue(Due.RESPONSE);
+  }
+
+  #refuse(header: PacketHeader, reason: string): void {
+    this.#log.log({
+      event: "connection-refused",
+      message: `guest port ${header.srcPort}, host port ${header.dstPort}: ${reason}`,
+    });
+    this.#answerReset(header);
+  }
+
+  /**
+   * Begins a connection from the host to `guestPort` over the connected, non-blocking `fd`, which the connection owns
+   * from now on. `opener` hears of the outcome, perhaps before this returns.
+   */
+  connectGuest(guestPort: number, fd: number, opener: Opener): void {
+    if (!this.#hasRoom()) {
+      closeSync(fd);
+      opener.failed(`the guest has ${this.connectionCount} connections, which is the limit`);
+      return;
+    }
+    const connection = this.#newConnection(this.#assignPort(guestPort), guestPort, "requesting");
+    connection.opener = opener;
+    connection.attach(fd);
+    connection.setDeadline(this.limits.connectTimeoutMs, () =>
+      connection.abandon(`the guest did not answer within ${this.limits.connectTimeoutMs} ms`),
+    );
+    connection.makeDue(Due.REQUEST);
+  }
+
+  #hasRoom(): boolean {
+    if (this.connectionCount < this.limits.maxConnections) {
+      this.#limitReached = false;
+      return true;
+    }
+    if (!this.#limitReached) {
+      this.#limitReached = true;
+      this.#log.log({
+        event: "connection-limit",
+        message: `the limit of ${this.limits.maxConnections} connections is reached`,
+      });
+    }
+    return false;
+  }
+
+  #assignPort(guestPort: number): number {
+    for (;;) {
+      const port = this.#nextPort;
+      this.#nextPort = FIRST_ASSIGNED_PORT + ((port - FIRST_ASSIGNED_PORT + 1) % ASSIGNED_PORTS);
+      // Ends: far fewer connections than ports.
+      if (this.#table.find(port, guestPort) === undefined) return port;
+    }
+  }
+
+  #newConnection(hostPort: number, guestPort: number, state: "connecting" | "requesting"): Connection {
+    const left = this.limits.totalBufferBytes - this.#bufferBytesGiven;
+    // The last connections before the total is used up get ever smaller buffers instead of none.
+    const share = Math.max(
+      LEAST_BUFFER_BYTES,
+      Math.floor(left / 8 / LEAST_BUFFER_BYTES) * LEAST_BUFFER_BYTES,
+    );
+    const bufferBytes = Math.min(this.limits.bufferBytes, share);
+    this.#bufferBytesGiven += bufferBytes;
+    const connection = new Connection(this, hostPort, guestPort, state, bufferBytes);
+    this.#table.add(connection);
+    return connection;
+  }
+
+  // ---- what connections ask for ----
+
+  controlDue(connection: Connection): void {
+    this.#pump.addControl(connection);
+  }
+
+  dataDue(connection: Connection): void {
+    this.#pump.addData(connection);
+  }
+
+  detach(connection: Connection, tellGuest: boolean): void {
+    this.#table.remove(connection);
+    this.#draining.add(connection);
+    if (connection.abortReason !== undefined) this.#logReset(connection, connection.abortReason);
+    if (!tellGuest) return;
+    this.counters.resets++;
+    this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, SocketType.STREAM);
+  }
+
+  released(connection: Connection): void {
+    this.#draining.delete(connection);
+    this.#bufferBytesGiven -= connection.receiveCredit.bufAlloc;
+  }
+
+  #logReset(connection: Connection, reason: string): void {
+    this.#log.log({ event: "connection-reset", message: `${connection.describe()}: ${reason}` });
+  }
+
+  // ---- packets to the guest ----
+
+  /** True if something is due to the guest: `pump` has work as soon as there are receive buffers. */
+  get hasWork(): boolean {
+    return this.#pump.hasWork;
+  }
+
+  /**
+   * Fills guest buffers with what is due: "idle" when nothing is left, "starved" when the ring has no buffer,
+   * "more" when the budget of `mostPackets` ended it.
+   */
+  pump(ring: ReceiveRing, mostPackets: number): "idle" | "starved" | "more" {
+    return this.#pump.run(ring, mostPackets);
+  }
+
+  /** The guest's driver is gone or new: every connection ends, without a word to a guest that knows none of them. */
+  reset(reason: string): void {
+    this.flush();
+    for (const connection of this.#table.all()) {
+      if (connection.state === "requesting" || connection.state === "connecting") connection.abandon(reason);
+      else {
+        this.#logReset(connection, reason);
+        connection.guestIsGone();
+      }
+    }
+    this.#resets.clear();
+    this.#pump.clear();
+  }
+
+  /** Ends everything at once, what drains included: the device is closed. */
+  close(): void {
+    this.reset("the device is closed");
+    for (const connection of [...this.#draining]) connection.discard();
+  }
+}
+
+function connectProblem(error: number): string {
+  if (error === errno.ENOENT) return "nothing listens there";
+  if (error === errno.ECONNREFUSED) return "its listener is gone";
+  if (error === errno.EMFILE || error === errno.ENFILE) return "this process can open no more descriptors";
+  return `connecting failed with ${errnoName(error)}`;
+}
