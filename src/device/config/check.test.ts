@@ -7,9 +7,10 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/unix-socket.js";
 import { type CheckOptions, checkVmConfigs, placedByField } from "./check.js";
 import { ConfigError, type ConfigErrorCode } from "./errors.js";
-import { VM_LIMITS, type VmConfig, vmConfig } from "./vm-config.js";
+import { UNIX_PATH_LIMIT_BYTES, VM_LIMITS, type VmConfig, vmConfig } from "./vm-config.js";
 
 const directory = mkdtempSync(join(tmpdir(), "bit33-check-"));
 mkdirSync(join(directory, "real"));
@@ -108,6 +109,7 @@ describe("a path", () => {
   const fill = (totalBytes: number) => `${directory}/${"x".repeat(totalBytes - directory.length - 1)}`;
 
   it("may be just as long as a Unix socket's", () => {
+    assert.equal(UNIX_PATH_LIMIT_BYTES, LONGEST_SOCKET_PATH_BYTES);
     check([vm(3, { socketPath: fill(107), udsPath: fill(107 - "_4294967295".length) })]);
   });
 

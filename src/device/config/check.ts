@@ -38,7 +38,7 @@ export function placedByField(configs: readonly VmConfig[]): PlacedVmConfig[] {
 /** vhost-user document, "Backend program conventions": `--fd` and `--socket-path` exclude each other. */
 function checkWhoListens(vms: readonly PlacedVmConfig[], fd: number | undefined): void {
   if (fd !== undefined && vms.length > 1) {
-    const problem = `one inherited socket serves one VM, and ${vms.length} are described; give each a socket path`;
+    const problem = `one inherited socket serves one VM, and ${vms.length} are described; leave --fd out`;
     throw new ConfigError("fd-conflict", `--fd ${fd}`, problem);
   }
   for (const { config, placeOf } of vms) {
@@ -47,7 +47,9 @@ function checkWhoListens(vms: readonly PlacedVmConfig[], fd: number | undefined)
       throw new ConfigError("key-missing", placeOf("socketPath"), problem);
     }
     if (fd !== undefined && config.socketPath !== undefined) {
-      const problem = `a socket path cannot be combined with --fd ${fd}, which is the vhost-user socket already; leave one out`;
+      const problem =
+        `a socket path cannot be combined with --fd ${fd}, which is the vhost-user socket already; ` +
+        "leave one out";
       throw new ConfigError("fd-conflict", placeOf("socketPath"), problem);
     }
   }
@@ -100,7 +102,9 @@ function checkPath(vm: PlacedVmConfig, field: "socketPath" | "udsPath", suffix: 
   }
   if (lengthBytes > UNIX_PATH_LIMIT_BYTES) {
     const withSuffix = suffix === "" ? "" : ` once ${suffix} is added`;
-    const problem = `the path has ${lengthBytes} bytes${withSuffix}, and a Unix socket's may have ${UNIX_PATH_LIMIT_BYTES}; use a shorter one`;
+    const problem =
+      `the path has ${lengthBytes} bytes${withSuffix}, and a Unix socket's may have ` +
+      `${UNIX_PATH_LIMIT_BYTES}; use a shorter one`;
     throw new ConfigError("path-too-long", place, problem);
   }
   checkDirectory(dirname(path), place);
@@ -164,7 +168,9 @@ function checkPathsKeepApart(vms: readonly PlacedVmConfig[]): void {
     for (const { path, identity, place } of made) {
       if (!identity.startsWith(prefix) || !isPort(identity.slice(prefix.length))) continue;
       const port = identity.slice(prefix.length);
-      const problem = `the guest with CID ${config.guestCid} would reach ${quoted(path)} by connecting to port ${port}; choose another name`;
+      const problem =
+        `the guest with CID ${config.guestCid} would reach ${quoted(path)} by connecting to port ${port}; ` +
+        "choose another name";
       throw new ConfigError("path-reachable-by-guest", place, problem);
     }
   }

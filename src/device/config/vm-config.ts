@@ -87,7 +87,10 @@ export const VM_LIMITS = {
   shutdownTimeoutMs: [1, 600_000],
 } as const satisfies Partial<Record<keyof VmConfig, readonly [smallest: number, largest: number]>>;
 
-/** unix(7): `sun_path` has 108 bytes, and the kernel's users expect the last to be a NUL. */
+/**
+ * unix(7): `sun_path` has 108 bytes, the last of them for a NUL. src/linux/ has the same limit where it binds;
+ * it is repeated here so that reading a configuration does not load the native binding.
+ */
 export const UNIX_PATH_LIMIT_BYTES = 107;
 
 /** What a guest's connection adds to `udsPath` at most: an underscore and the largest port. */

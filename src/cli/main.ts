@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+/*
+ * The program's entry: finds the command, runs it, exits with its status. One file a command; each is loaded
+ * only when it is called. Must not know any command's options.
+ */
+
+import { didYouMean } from "../device/config/suggest.js";
+import { programHelp } from "./help.js";
+import { EXIT_OK, processTerminal, reportFailure } from "./terminal.js";
+import { UsageError } from "./usage-error.js";
+import { packageVersion } from "./version.js";
+
+interface Command {
+  readonly summary: string;
+  run(argv: string[]): Promise<number>;
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  serve: {
+    summary: "serve the vsock device of one or several VMs",
+    run: async (argv) => (await import("./serve.js")).serveCommand(argv),
+  },
+  demo: {
+    summary: "move data between a device and a built-in guest, and say what was negotiated",
+    run: async (argv) => (await import("./demo.js")).demoCommand(argv),
+  },
+};
+
+async function main(argv: string[]): Promise<number> {
+  const [first, ...rest] = argv;
+  switch (first) {
+    case "--help":
+    case "-h":
+    case "help":
+      processTerminal.print(programHelp(COMMANDS));
+      return EXIT_OK;
+    case "--version":
+    case "-V":
+      processTerminal.print(`bit33 ${packageVersion()}`);
+      return EXIT_OK;
+    case undefined:
+      throw new UsageError("command-unknown", "no command is given; bit33 --help lists them");
+  }
+  if (Object.hasOwn(COMMANDS, first)) return COMMANDS[first].run(rest);
+  // Management software calls a vhost-user back-end with options alone: --fd=3, --print-capabilities.
+  if (first.startsWith("-")) return COMMANDS.serve.run(argv);
+  const hint = didYouMean(first, Object.keys(COMMANDS)) || "; bit33 --help lists the commands";
+  throw new UsageError("command-unknown", `unknown command ${JSON.stringify(first)}${hint}`);
+}
+
+const status = await main(process.argv.slice(2)).catch((error) => reportFailure(error, processTerminal));
+// Not process.exitCode: a daemon that was asked to end does end, whatever may still be open.
+process.exit(status);

@@ -1,0 +1,150 @@
+/*
+ * The options of `bit33 serve`: their table, and how a command line becomes the VMs to serve.
+ * A VM is described in one of three ways, and as in vhost-device-vsock they exclude each other: single-VM
+ * options, `--vm` (repeated), or `--config`. The remaining options are about the process.
+ */
+
+import { fstatSync } from "node:fs";
+import { checkVmConfigs } from "../device/config/check.js";
+import { ConfigError } from "../device/config/errors.js";
+import {
+  FORWARDING_KEYS,
+  isSettingKey,
+  readSettingKey,
+  readVmSettings,
+  refuseForwarding,
+  SETTINGS,
+  type VmSettings,
+  VmSettingsBuilder,
+} from "../device/config/settings.js";
+import { quoted, readChoice, readNumber } from "../device/config/values.js";
+import type { VmConfig } from "../device/config/vm-config.js";
+import { LOG_FORMATS, type LogFormat } from "../log/format.js";
+import { LOG_LEVELS, type LogLevel } from "../log/record.js";
+import { readConfigFile } from "./config-file.js";
+import { type GivenOption, type OptionDefinition, type OptionTable, readOptions } from "./options.js";
+import { UsageError } from "./usage-error.js";
+import { parseVmOption } from "./vm-option.js";
+
+/** Options that describe the one VM; the same keys as in `--vm`. */
+export const SINGLE_VM_OPTIONS: OptionTable = {
+  ...SETTINGS,
+  // vhost-user document, "Backend program conventions".
+  "socket-path": { argument: "PATH", aliasOf: "socket", help: "the same as --socket" },
+};
+
+export const MANY_VMS_OPTIONS = {
+  vm: {
+    argument: "KEY=VALUE,...",
+    repeatable: true,
+    help: "one VM in one option, repeatable; keys as above, without the dashes in front",
+  },
+  config: { argument: "FILE", help: "YAML file with a list `vms:` of such keys" },
+} as const satisfies OptionTable;
+
+export const PROCESS_OPTIONS = {
+  fd: { argument: "N", help: "use the inherited descriptor N as the vhost-user socket; needs no --socket" },
+  "print-capabilities": { help: "print what this back-end is, as JSON, and exit" },
+  "log-level": { argument: LOG_LEVELS.join("|"), help: "how much to log on standard error (default info)" },
+  "log-format": {
+    argument: LOG_FORMATS.join("|"),
+    help: "lines for people or JSON for programs (default text)",
+  },
+  help: { short: "h", help: "print this and exit" },
+  version: { short: "V", help: "print the version and exit" },
+} as const satisfies OptionTable;
+
+/** Options of the peer that are known in order to be refused. */
+const REFUSED_OPTIONS: OptionTable = Object.fromEntries(
+  Object.keys(FORWARDING_KEYS).map((name): [string, OptionDefinition] => [name, { argument: "VALUE" }]),
+);
+
+const ALL_OPTIONS: OptionTable = {
+  ...SINGLE_VM_OPTIONS,
+  ...MANY_VMS_OPTIONS,
+  ...PROCESS_OPTIONS,
+  ...REFUSED_OPTIONS,
+};
+
+export interface ServeRequest {
+  readonly configs: VmConfig[];
+  /** Inherited vhost-user socket, connected or listening. */
+  readonly fd: number | undefined;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+/** Throws an OperatorError for the first thing that is wrong. Opens nothing but the configuration file. */
+export function readServeRequest(argv: readonly string[]): ServeRequest {
+  const given = readOptions(argv, ALL_OPTIONS);
+  for (const { name, typed } of given) refuseForwarding(name, typed);
+  const find = (name: string) => given.find((option) => option.name === name);
+  const logLevel = find("log-level");
+  const logFormat = find("log-format");
+  const fdOption = find("fd");
+  const fd = fdOption && readFd(fdOption);
+  const vms = describedVms(given).map(readVmSettings);
+  checkVmConfigs(vms, { fd });
+  return {
+    configs: vms.map(({ config }) => config),
+    fd,
+    logLevel: logLevel ? readChoice(settingOf(logLevel), LOG_LEVELS) : "info",
+    logFormat: logFormat ? readChoice(settingOf(logFormat), LOG_FORMATS) : "text",
+  };
+}
+
+/** The VMs, by whichever of the three ways the command line uses. */
+function describedVms(given: readonly GivenOption<string>[]): VmSettings[] {
+  const single = given.filter(({ name }) => isSettingKey(name));
+  const vmOptions = given.filter(({ name }) => name === "vm");
+  const config = given.find(({ name }) => name === "config");
+  if (config !== undefined && vmOptions.length > 0) {
+    const problem = "--vm cannot be combined with --config; move that VM into the file, or leave one out";
+    throw new UsageError("option-conflict", problem);
+  }
+  if (single.length > 0 && (config !== undefined || vmOptions.length > 0)) {
+    const [{ name, typed, value }] = single;
+    const instead =
+      config === undefined ? `write ${name}=${value} inside --vm` : `write ${name}: ${value} into the file`;
+    const other = config === undefined ? "--vm" : "--config";
+    const problem = `${typed} describes a single VM and cannot be combined with ${other}; ${instead}`;
+    throw new UsageError("option-conflict", problem);
+  }
+  if (config !== undefined) return readConfigFile(config.value);
+  if (vmOptions.length > 0) return vmOptions.map(({ value }, index) => parseVmOption(value, index + 1));
+  if (single.length > 0) return [singleVm(single)];
+  throw new UsageError(
+    "nothing-to-serve",
+    "no VM is described; give --socket and --uds-path, or --vm, or --config (serve --help explains them)",
+  );
+}
+
+function singleVm(options: readonly GivenOption<string>[]): VmSettings {
+  const settings = new VmSettingsBuilder("");
+  for (const option of options)
+    settings.add(readSettingKey(option.name, option.typed), option.typed, settingOf(option));
+  return settings;
+}
+
+function settingOf({ typed, value }: GivenOption<string>) {
+  return { text: value, place: typed };
+}
+
+/** The descriptor must be a socket; whether it listens or is connected is for the device to find out. */
+function readFd(option: GivenOption<string>): number {
+  const setting = settingOf(option);
+  const fd = readNumber(setting);
+  const refuse = (problem: string, cause?: unknown) => {
+    throw new ConfigError("fd-unusable", setting.place, problem, { cause });
+  };
+  // The kernel counts descriptors in an int.
+  if (fd > 0x7fffffff) refuse(`${quoted(option.value)} is no descriptor number`);
+  let isSocket = false;
+  try {
+    isSocket = fstatSync(fd).isSocket();
+  } catch (cause) {
+    refuse(`descriptor ${fd} is not open; let the program that starts bit33 pass it on`, cause);
+  }
+  if (!isSocket) refuse(`descriptor ${fd} is not a socket; pass on a Unix socket, connected or listening`);
+  return fd;
+}

@@ -1,0 +1,120 @@
+/*
+ * `bit33 serve`: reads the command line, starts the devices, waits for a signal, stops them.
+ * Keeps the vhost-user document's "Backend program conventions": it never daemonizes, prints its capabilities
+ * on request, and ends cleanly on SIGTERM.
+ * Must not know how a device works; it gets one function that starts them.
+ */
+
+import type { VmConfig } from "../device/config/vm-config.js";
+import { createLogger, type Logger, lineSink } from "../log/logger.js";
+import { fdOutput, type LineOutput } from "../log/output.js";
+import { serveHelp } from "./help.js";
+import { hasSwitch } from "./options.js";
+import { readServeRequest } from "./serve-options.js";
+import { waitForStopSignal } from "./signals.js";
+import { EXIT_FAILURE, EXIT_OK, processTerminal, reportFailure, type Terminal } from "./terminal.js";
+import { packageVersion } from "./version.js";
+
+/** As the device gives it: resolves once every socket listens. */
+export type StartDevice = (
+  configs: readonly VmConfig[],
+  options: { log: Logger; fd?: number },
+) => Promise<ServedDevice>;
+
+export interface ServedDevice {
+  /** Settles when nothing is served any more, by `close` or for a reason of the device's own. */
+  readonly closed: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Everything that serving needs from outside, so that a test can stand in for each. */
+export interface ServeDependencies {
+  readonly startDevice: StartDevice;
+  readonly terminal: Terminal;
+  readonly logOutput: LineOutput;
+  /** Resolves with the first signal that asks the program to end. */
+  waitForStop(): Promise<string>;
+}
+
+/**
+ * Schema in QEMU's docs/interop/vhost-user.json. As with the other types there, a feature names a command
+ * line option that is supported beyond those that every back-end has.
+ */
+export const CAPABILITIES = {
+  type: "vsock",
+  features: ["guest-cid", "uds-path", "iotlb", "access-platform"],
+} as const;
+
+export async function serveCommand(
+  argv: readonly string[],
+  dependencies: ServeDependencies = realDependencies,
+): Promise<number> {
+  const { terminal } = dependencies;
+  // "Other options and arguments should be ignored", says the document of --print-capabilities.
+  if (hasSwitch(argv, "--print-capabilities")) {
+    terminal.print(JSON.stringify(CAPABILITIES, undefined, 2));
+    return EXIT_OK;
+  }
+  if (hasSwitch(argv, "--help", "-h")) {
+    terminal.print(serveHelp());
+    return EXIT_OK;
+  }
+  if (hasSwitch(argv, "--version", "-V")) {
+    terminal.print(`bit33 ${packageVersion()}`);
+    return EXIT_OK;
+  }
+  try {
+    return await serve(argv, dependencies);
+  } catch (error) {
+    return reportFailure(error, terminal);
+  }
+}
+
+async function serve(argv: readonly string[], dependencies: ServeDependencies): Promise<number> {
+  const { configs, fd, logLevel, logFormat } = readServeRequest(argv);
+  const log = createLogger({ level: logLevel, sink: lineSink(logFormat, dependencies.logOutput) });
+  // Before the start, so that a signal during it is not lost.
+  const stop = dependencies.waitForStop();
+  const device = await dependencies.startDevice(configs, fd === undefined ? { log } : { log, fd });
+  for (const config of configs) logListening(log, config, fd);
+
+  const endedByItself = device.closed.then(
+    () => EXIT_OK,
+    (error: unknown) => {
+      log.log({ event: "internal-error", message: `serving ended: ${String(error)}` });
+      return EXIT_FAILURE;
+    },
+  );
+  const stopped = stop.then(async () => {
+    await device.close();
+    return EXIT_OK;
+  });
+  return Promise.race([stopped, endedByItself]);
+}
+
+function logListening(log: Logger, config: VmConfig, fd: number | undefined): void {
+  const { socketPath, udsPath, iotlb, accessPlatform } = config;
+  log.log({
+    event: "listening",
+    vm: config.guestCid,
+    message: "ready for a VMM and for host programs",
+    fields: {
+      ...(fd === undefined ? {} : { fd }),
+      ...(socketPath === undefined ? {} : { socket: socketPath }),
+      udsPath,
+      iotlb,
+      accessPlatform,
+    },
+  });
+}
+
+const realDependencies: ServeDependencies = {
+  startDevice: async (configs, options) => {
+    // Loaded late: a mistake on the command line is told without loading the native binding.
+    const { startDevice } = await import("../device/device.js");
+    return startDevice(configs, options);
+  },
+  terminal: processTerminal,
+  logOutput: fdOutput(),
+  waitForStop: waitForStopSignal,
+};
