@@ -3,7 +3,7 @@
  * no system call. The table may be spread over host pages, and nothing in the specification aligns it, so an entry
  * may straddle two of them.
  */
-import { Access, type Outcome } from "../memory/address.js";
+import { Access, Outcome } from "../memory/address.js";
 import type { AddressSpace } from "../memory/address-space.js";
 import { SegmentList } from "../memory/segments.js";
 import type { HostReader } from "./device-queue.js";
@@ -37,7 +37,7 @@ export class IndirectTable {
     this.#segment = 0;
     this.#segmentStart = 0;
     this.#whole = false;
-    if (segments.count === 1) {
+    if (outcome === Outcome.OK && segments.count === 1) {
       this.#reader.locate(segments.address[0]);
       this.data = this.#reader.data;
       this.#wholeOffset = this.#reader.offset;

@@ -67,6 +67,18 @@ export class RingArea {
     return Outcome.OK;
   }
 
+  /** Reads the 16-bit field at `offset`: acquire, sequentially consistent. */
+  load16(offset: number): number {
+    const at = this.base + offset;
+    return Atomics.load(this.words16[at >>> this.shift], (at & this.mask) >>> 1);
+  }
+
+  /** Writes the 16-bit field at `offset`: release, and a full fence before any `load16` after it. */
+  store16(offset: number, value: number): void {
+    const at = this.base + offset;
+    Atomics.store(this.words16[at >>> this.shift], (at & this.mask) >>> 1, value);
+  }
+
   /** Forgets the views: what they show is no longer ours to touch. */
   drop(): void {
     this.words16 = [];
