@@ -21,7 +21,7 @@ export type MemoryErrorCode =
   | "outside-memory"
   /** Permission flags other than 1 (read), 2 (write), 3 (both). */
   | "bad-permission"
-  /** Every IOTLB entry is pinned. */
+  /** An IOTLB message that spans more regions than there are entries. */
   | "no-room";
 
 /** A memory table or IOTLB message that was refused. `message` names the region or range. */

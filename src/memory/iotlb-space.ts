@@ -1,0 +1,167 @@
+/**
+ * I/O virtual addresses: what the IOTLB has is translated, what it lacks is noted as missing. Nothing is reachable
+ * that was not mapped. Knows nothing of messages: whoever sends MISS drains the queue, whoever receives UPDATE and
+ * INVALIDATE tells the IOTLB and the queue. Hot path: allocates only for a FAULT and for a missing permission.
+ */
+import { type Access, Outcome } from "./address.js";
+import type { AddressSpace, TranslationFault } from "./address-space.js";
+import { hex } from "./errors.js";
+import { type Iotlb, PAGE_COUNT, pageNumber } from "./iotlb.js";
+import { type MissQueue, widened } from "./miss-queue.js";
+import type { SegmentList } from "./segments.js";
+
+const PAGE_BYTES = 4096;
+/** How many pages are remembered as having been asked for a wider permission. */
+const MOST_ASKED_PAGES = 1024;
+const NO_PAGE = -1;
+
+/** Distinguishes the chains of all spaces over all tables. Wraps after 2^32 chains, which only miscounts one. */
+let latestChain = 0;
+
+export class IotlbSpace implements AddressSpace {
+  readonly kind = "iova";
+  fault: TranslationFault | undefined;
+
+  /** Position of the entry that the latest lookup found. */
+  #hint = 0;
+  /** The chain whose entries are counted; 0 before the first, when nothing is. */
+  #chain = 0;
+  #chainEntries = 0;
+  #latestMissingPage = NO_PAGE;
+  /** Pages for which a wider permission was asked, and when that was forgotten last. */
+  readonly #askedPages = new Map<number, number>();
+  #askedAfterInvalidations = 0;
+
+  constructor(
+    readonly iotlb: Iotlb,
+    readonly misses: MissQueue,
+  ) {}
+
+  get generation(): number {
+    return this.iotlb.generation;
+  }
+
+  /**
+   * Half of what is not pinned. A chain that needs more entries at once than there are would have its first pages
+   * retired by its last ones, and loop for ever; half, so that a chain of another ring that misses meanwhile does not
+   * do that to it either. Linux's limit is much the same: 1024 buffers a chain (UIO_MAXIOV). What is counted is the
+   * entries that a chain uses, since one entry may hold many pages; a missing page counts as one.
+   */
+  get mostPagesPerChain(): number {
+    return Math.floor(this.iotlb.unpinnedCapacity / 2);
+  }
+
+  beginChain(): void {
+    latestChain = (latestChain + 1) >>> 0;
+    this.#chain = latestChain;
+    this.#chainEntries = 0;
+    this.#latestMissingPage = NO_PAGE;
+  }
+
+  translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome {
+    if (length === 0) return Outcome.OK;
+    const iotlb = this.iotlb;
+    let page = pageNumber(low, high);
+    let offset = low & (PAGE_BYTES - 1);
+    if (page + Math.floor((offset + length - 1) / PAGE_BYTES) >= PAGE_COUNT) {
+      return this.#fail("outside-memory", page, offset, `${length} bytes wrap around at 2^64`);
+    }
+    let remaining = length;
+    let outcome: Outcome = Outcome.OK;
+    let position = iotlb.find(page, offset, this.#hint);
+    for (;;) {
+      let taken: number;
+      if (position >= 0) {
+        this.#hint = position;
+        iotlb.statistics.hits++;
+        taken = Math.min(iotlb.bytesFrom(position, page, offset), remaining);
+        if ((iotlb.permission[position] & access) !== access) {
+          const answer = this.#askForMore(position, page, offset, access);
+          if (answer === Outcome.FAULT) return answer;
+          outcome = Outcome.MISS;
+          if (this.misses.isFull) return outcome;
+          // Of the entry's other pages each is asked for by itself: the answer may differ.
+          taken = Math.min(taken, PAGE_BYTES - offset);
+        } else if (outcome === Outcome.OK) {
+          out.append(iotlb.hostAt(position, page, offset), taken);
+        }
+        if (this.#countEntry(position)) return this.#failTooMany(page, offset);
+      } else {
+        iotlb.statistics.misses++;
+        outcome = Outcome.MISS;
+        taken = PAGE_BYTES - offset;
+        if (this.#countMissing(page)) return this.#failTooMany(page, offset);
+        if (!this.misses.note(page, offset, access)) return Outcome.MISS;
+      }
+      remaining -= taken;
+      if (remaining <= 0) return outcome;
+      const next = offset + taken;
+      offset = next % PAGE_BYTES;
+      page += (next - offset) / PAGE_BYTES;
+      position =
+        position >= 0 && iotlb.startsAt(position + 1, page, offset)
+          ? position + 1
+          : iotlb.find(page, offset, this.#hint);
+    }
+  }
+
+  /** True if the chain has now used more entries than it may. Ring pages are not the chain's. */
+  #countEntry(position: number): boolean {
+    const { chain, pinned } = this.iotlb;
+    if (this.#chain === 0 || chain[position] === this.#chain || pinned[position] === 1) return false;
+    chain[position] = this.#chain;
+    return ++this.#chainEntries > this.mostPagesPerChain;
+  }
+
+  /** The same for a page without an entry. One that comes up twice is counted once only if nothing is in between. */
+  #countMissing(page: number): boolean {
+    if (this.#chain === 0 || page === this.#latestMissingPage || this.iotlb.isPinnedPage(page)) return false;
+    this.#latestMissingPage = page;
+    return ++this.#chainEntries > this.mostPagesPerChain;
+  }
+
+  /**
+   * An entry is there and does not permit the access. Linux gives up at once (-EPERM). Here the front-end is asked
+   * once, for what is granted and what is wanted together: one that maps what a MISS asks for, and no more, will have
+   * mapped a ring page for reading when the used ring in it has to be written. If the entry comes back no better, or
+   * the question stays without an answer, it is a FAULT; an INVALIDATE makes another question possible.
+   */
+  #askForMore(position: number, page: number, offset: number, access: Access): Outcome {
+    if (this.#askedAfterInvalidations !== this.iotlb.statistics.invalidations) {
+      this.#askedAfterInvalidations = this.iotlb.statistics.invalidations;
+      this.#askedPages.clear();
+    }
+    const asked = this.#askedPages.get(page) ?? 0;
+    if ((asked & access) === access) {
+      if (this.misses.isPending(page)) return Outcome.MISS;
+      return this.#fail(
+        "not-permitted",
+        page,
+        offset,
+        describeDenial(access, this.iotlb.permission[position]),
+      );
+    }
+    const wanted = widened(this.iotlb.permission[position], access);
+    if (!this.misses.note(page, offset, wanted)) return Outcome.MISS;
+    if (this.#askedPages.size === MOST_ASKED_PAGES) this.#askedPages.clear();
+    this.#askedPages.set(page, wanted);
+    return Outcome.MISS;
+  }
+
+  #failTooMany(page: number, offset: number): Outcome {
+    const most = this.mostPagesPerChain;
+    return this.#fail("too-many-pages", page, offset, `its chain needs more than ${most} pages at once`);
+  }
+
+  #fail(code: TranslationFault["code"], page: number, offset: number, why: string): Outcome {
+    const iova = BigInt(page) * BigInt(PAGE_BYTES) + BigInt(offset);
+    this.fault = { code, message: `I/O virtual address ${hex(iova)}: ${why}` };
+    return Outcome.FAULT;
+  }
+}
+
+const accessNames = ["nothing", "reading", "writing", "reading and writing"];
+
+function describeDenial(wanted: number, granted: number): string {
+  return `mapped for ${accessNames[granted]}, and asked for ${accessNames[wanted]} too it was not mapped wider`;
+}
