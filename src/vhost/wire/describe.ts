@@ -112,7 +112,7 @@ function describePayload(payload: Payload, meaning: U64Meaning, options: Describ
     case "iotlb":
       return describeIotlb(payload);
     case "config":
-      return `offset=${payload.offset} size=${payload.data.byteLength} flags=${payload.flags} ${hexBytes(payload.data)}`;
+      return `offset=${payload.offset} size=${payload.data.byteLength} flags=${payload.flags} data=${hexBytes(payload.data)}`;
     case "vringArea":
       return `q${payload.vring & 0xffn} size=${hex(payload.size)} offset=${hex(payload.offset)}`;
     case "inflight":

@@ -94,7 +94,7 @@ function fdsDue(payload: Payload, range: FdRange): FdRange {
 export function encodeFrame(request: number, flags: number, payload: Payload): Uint8Array {
   const body = encodePayload(payload);
   const bytes = new Uint8Array(HEADER_BYTES + body.byteLength);
-  encodeHeader({ request, flags: FLAG.version | flags, size: body.byteLength }, bytes);
+  encodeHeader({ request, flags: (FLAG.version | flags) >>> 0, size: body.byteLength }, bytes);
   bytes.set(body, HEADER_BYTES);
   return bytes;
 }
