@@ -22,14 +22,22 @@ const NOBODY: EventHandler = { onEvents() {} };
 
 export class EventLoop {
   readonly timers = new Timers();
-  /** The eventfd that `wake` of any thread writes; give it to whoever has to end a blocking wait. */
-  readonly wakeFd = createEventfd();
+  /** The eventfd that ends a blocking wait; any thread may write it. */
+  readonly wakeFd: number;
+  readonly #ownsWakeFd: boolean;
   readonly #epoll = new Epoll();
   readonly #handlers: EventHandler[] = [];
   readonly #generations: number[] = [];
   readonly #freeSlots: number[] = [];
   readonly #afterEvents: (() => void)[] = [];
   #running = false;
+  #turnRequested = false;
+
+  /** `wakeFd` is given by whoever wants to write it for longer than this loop lives; it stays theirs. */
+  constructor(wakeFd?: number) {
+    this.#ownsWakeFd = wakeFd === undefined;
+    this.wakeFd = wakeFd ?? createEventfd();
+  }
 
   /**
    * Watches `fd` for `events` (EPOLL* bits; level-triggered unless EPOLLET is among them) and returns the token
@@ -71,6 +79,11 @@ export class EventLoop {
     return this.timers.add(delayMs, callback);
   }
 
+  /** Makes the next wait return at once: somebody stopped working only to let the others have their turn. */
+  requestTurn(): void {
+    this.#turnRequested = true;
+  }
+
   /** Adds work that runs after the events of every wake-up, in the order added. */
   afterEvents(callback: () => void): void {
     this.#afterEvents.push(callback);
@@ -97,7 +110,8 @@ export class EventLoop {
 
   /** One wait of at most `timeoutMs` (-1: until something happens), its events, due timers, then the work after events. */
   turn(timeoutMs: number): void {
-    const count = this.#epoll.wait(timeoutMs);
+    const count = this.#epoll.wait(this.#turnRequested ? 0 : timeoutMs);
+    this.#turnRequested = false;
     for (let index = 0; index < count; index++) {
       const token = this.#epoll.token(index);
       const slot = token >>> GENERATION_BITS;
@@ -116,6 +130,6 @@ export class EventLoop {
   /** Frees the loop's own descriptors. Descriptors that are watched stay their owners'. */
   close(): void {
     this.#epoll.close();
-    closeSync(this.wakeFd);
+    if (this.#ownsWakeFd) closeSync(this.wakeFd);
   }
 }

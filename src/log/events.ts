@@ -89,6 +89,10 @@ export const EVENTS = {
     level: "warn",
     text: "The CID in a packet is not the guest's own, or is outside the 32 bits that CIDs may use. The packet was dropped or answered with a reset.",
   },
+  "packet-refused": {
+    level: "warn",
+    text: "A packet of the guest was answered with a reset because its socket type is not one that the device offers.",
+  },
   "connection-limit": {
     level: "warn",
     text: "A VM has as many connections as `max-connections` allows. Further ones are refused until some end; the record is logged when the limit is first reached, not for each refusal.",

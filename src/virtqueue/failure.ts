@@ -32,7 +32,9 @@ export type QueueFailureCode =
   /** The length of an indirect table is 0, no multiple of 16, or beyond the limit. */
   | "indirect-length"
   /** A buffer or an indirect table lies outside of memory, or may not be accessed so. */
-  | "buffer-unreachable";
+  | "buffer-unreachable"
+  /** A chain's content is not what its device's specification allows: the device says so, not the queue. */
+  | "content-malformed";
 
 export interface QueueFailure {
   readonly code: QueueFailureCode;

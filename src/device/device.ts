@@ -1,0 +1,145 @@
+/**
+ * Starts and stops the devices of one process, from its main thread: claims the sockets, starts one Worker a VM,
+ * passes its log records on. What a device does is the Worker's business (`worker.ts`).
+ */
+import { closeSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import { createEventfd, signalEventfd } from "../linux/eventfd.js";
+import { isListening } from "../linux/unix-socket.js";
+import type { Logger } from "../log/logger.js";
+import { LOG_LEVELS, type LogLevel } from "../log/record.js";
+import { type ClaimedSocket, claimSocket, releaseSocket, removeSocketFile } from "./claim-socket.js";
+import { StartError } from "./config/errors.js";
+import type { VmConfig } from "./config/vm-config.js";
+import type { FromWorker, ToWorker, WorkerStart } from "./worker.js";
+
+export interface StartOptions {
+  readonly log: Logger;
+  /** An inherited vhost-user socket, listening or connected, in place of the only VM's `socketPath`. */
+  readonly fd?: number;
+}
+
+/** Devices that serve. */
+export interface RunningDevice {
+  /** Settles when nothing is served any more: rejects if a device failed and none is left. */
+  readonly closed: Promise<void>;
+  /** Ends all sessions and connections, and removes the socket files. */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts a device for each configuration (already checked). Resolves once every socket listens; rejects with
+ * `StartError`, and leaves nothing behind, if one cannot.
+ */
+export async function startDevice(
+  configs: readonly VmConfig[],
+  options: StartOptions,
+): Promise<RunningDevice> {
+  const claimed: ClaimedSocket[] = [];
+  const claim = (...args: Parameters<typeof claimSocket>) => {
+    const socket = claimSocket(...args);
+    claimed.push(socket);
+    return socket;
+  };
+  let starts: Omit<WorkerStart, "wakeFd">[];
+  try {
+    starts = configs.map((config) => ({
+      config,
+      vmm:
+        config.socketPath === undefined
+          ? inherited(options.fd)
+          : { fd: claim(config.socketPath).fd, listening: true },
+      hybridFd: claim(config.udsPath, { mode: config.udsMode, gid: config.udsGroup }).fd,
+      logLevel: levelOf(options.log),
+    }));
+  } catch (error) {
+    for (const socket of claimed) releaseSocket(socket);
+    throw error;
+  }
+  const threads = starts.map((start) => new DeviceThread(start, options.log));
+  const removeFiles = () => claimed.forEach(removeSocketFile);
+  const closed = Promise.allSettled(threads.map((thread) => thread.ended)).then((outcomes) => {
+    removeFiles();
+    const failed = outcomes.find((outcome) => outcome.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
+  });
+  // Whoever cares awaits it; a device that fails later must not end the process as an unhandled rejection.
+  closed.catch(() => {});
+  await Promise.all(threads.map((thread) => thread.ready));
+  return {
+    closed,
+    close() {
+      for (const thread of threads) thread.stop();
+      return closed;
+    },
+  };
+}
+
+function inherited(fd: number | undefined): WorkerStart["vmm"] {
+  if (fd === undefined) throw new TypeError("a VM without socketPath needs an inherited descriptor");
+  try {
+    return { fd, listening: isListening(fd) };
+  } catch (cause) {
+    throw new StartError("fd-unusable", `--fd ${fd}`, "it is not a socket that can carry vhost-user", {
+      cause,
+    });
+  }
+}
+
+function levelOf(log: Logger): LogLevel {
+  return [...LOG_LEVELS].reverse().find((level) => log.passes(level)) ?? "error";
+}
+
+/** The Worker of one VM, seen from the main thread. */
+class DeviceThread {
+  /** Resolves when the device serves; rejects if its thread ends before. */
+  readonly ready: Promise<void>;
+  /** Settles when the thread has ended; rejects if it failed. */
+  readonly ended: Promise<void>;
+  readonly #worker: Worker;
+  readonly #stopAtExit = () => this.stop();
+  #wakeFd: number | undefined;
+
+  constructor(start: Omit<WorkerStart, "wakeFd">, log: Logger) {
+    this.#wakeFd = createEventfd();
+    const workerData: WorkerStart = { ...start, wakeFd: this.#wakeFd };
+    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { workerData });
+    const vmLog = log.child({ vm: start.config.guestCid });
+    let becameReady: () => void;
+    const started = new Promise<void>((resolve) => {
+      becameReady = resolve;
+    });
+    this.#worker.on("message", (message: FromWorker) => {
+      if (message.kind === "log") log.log(message.entry);
+      else becameReady();
+    });
+    this.ended = new Promise((resolve, reject) => {
+      this.#worker.on("error", (error: Error) => {
+        vmLog.log({
+          event: "internal-error",
+          message: `the device's thread failed: ${error.stack ?? String(error)}`,
+        });
+        reject(error);
+      });
+      this.#worker.on("exit", () => {
+        process.off("exit", this.#stopAtExit);
+        vmLog.log({ event: "device-stopped", message: "the device has stopped" });
+        // The thread is gone, and nobody but this object writes its eventfd.
+        if (this.#wakeFd !== undefined) closeSync(this.#wakeFd);
+        this.#wakeFd = undefined;
+        resolve();
+      });
+    });
+    this.ready = Promise.race([started, this.ended]);
+    this.ended.catch(() => {});
+    // Node waits for its Workers when it exits, and one in epoll_wait would not notice.
+    process.once("exit", this.#stopAtExit);
+  }
+
+  stop(): void {
+    if (this.#wakeFd === undefined) return;
+    const message: ToWorker = { kind: "close" };
+    this.#worker.postMessage(message);
+    signalEventfd(this.#wakeFd);
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Queue 0, host to guest, as the switch sees it (`ReceiveRing`): guest buffers to take, fill and complete.
+ * Hot path: allocates nothing per packet.
+ */
+import type { IovecList } from "../linux/iovec.js";
+import { Outcome } from "../memory/address.js";
+import type { SegmentList } from "../memory/segments.js";
+import type { BackendQueue } from "../vhost/backend-device.js";
+import { Chain } from "../virtqueue/chain.js";
+import { Pop } from "../virtqueue/device-queue.js";
+import type { QueueFailure } from "../virtqueue/failure.js";
+import { HEADER_BYTES, type PacketHeader } from "../vsock/header.js";
+import type { ReceiveRing } from "../vsock/receive-ring.js";
+
+/** Buffers taken for one read: enough for 256 KiB in a Linux guest's buffers, with room for smaller ones. */
+const MOST_BUFFERS_AT_ONCE = 128;
+
+export class GuestReceiveRing implements ReceiveRing {
+  readonly #chains = Array.from({ length: MOST_BUFFERS_AT_ONCE }, () => new Chain());
+  #taken = 0;
+  /** What a device found wrong with a buffer, in the ring's own terms. */
+  failure: QueueFailure | undefined;
+
+  constructor(readonly backend: BackendQueue) {}
+
+  /** Makes the ring reachable; false if it is not (yet). Call it before each round of `take`. */
+  prepare(): boolean {
+    return this.backend.queue.prepare() === Outcome.OK;
+  }
+
+  take(payloadBytes: number): number {
+    const { queue } = this.backend;
+    let room = 0;
+    this.#taken = 0;
+    while (this.#taken < MOST_BUFFERS_AT_ONCE && this.failure === undefined) {
+      const chain = this.#chains[this.#taken];
+      if (queue.pop(chain) !== Pop.CHAIN) break;
+      this.#taken++;
+      const capacity = chain.writable.totalBytes - HEADER_BYTES;
+      if (capacity < 0) this.#refuse(chain);
+      room += capacity;
+      if (room >= payloadBytes) break;
+    }
+    if (this.failure !== undefined) this.giveBack(0);
+    return this.#taken;
+  }
+
+  #refuse(chain: Chain): void {
+    this.failure = {
+      code: "content-malformed",
+      message:
+        `queue ${this.backend.index}, chain at descriptor ${chain.head}: a receive buffer of ` +
+        `${chain.writable.totalBytes} bytes, shorter than the header of ${HEADER_BYTES}`,
+    };
+  }
+
+  capacity(slot: number): number {
+    return this.#chains[slot].writable.totalBytes - HEADER_BYTES;
+  }
+
+  appendPayload(slot: number, bytes: number, iovecs: IovecList): void {
+    const { writable } = this.#chains[slot];
+    let skip = HEADER_BYTES;
+    let left = bytes;
+    for (let segment = 0; left > 0 && !iovecs.isFull; segment++) {
+      const length = writable.length[segment];
+      if (skip >= length) {
+        skip -= length;
+        continue;
+      }
+      const piece = Math.min(length - skip, left);
+      iovecs.push(writable.address[segment] + skip, piece);
+      left -= piece;
+      skip = 0;
+    }
+  }
+
+  complete(slot: number, header: PacketHeader): void {
+    const chain = this.#chains[slot];
+    const { views } = this.backend;
+    if (chain.writable.length[0] >= HEADER_BYTES) {
+      views.locate(chain.writable.address[0]);
+      header.write(views.data, views.offset);
+    } else {
+      this.#scatterHeader(chain.writable, header);
+    }
+    this.backend.queue.push(chain.head, HEADER_BYTES + header.len);
+  }
+
+  readonly #scattered = new DataView(new ArrayBuffer(HEADER_BYTES));
+
+  /** Writes a header that lies in several pieces. */
+  #scatterHeader(writable: SegmentList, header: PacketHeader): void {
+    const { views } = this.backend;
+    header.write(this.#scattered, 0);
+    let written = 0;
+    for (let segment = 0; written < HEADER_BYTES; segment++) {
+      const bytes = Math.min(writable.length[segment], HEADER_BYTES - written);
+      views.locate(writable.address[segment]);
+      for (let index = 0; index < bytes; index++) {
+        views.data.setUint8(views.offset + index, this.#scattered.getUint8(written + index));
+      }
+      written += bytes;
+    }
+  }
+
+  giveBack(slot: number): void {
+    this.backend.queue.unpop(this.#taken - slot);
+    this.#taken = slot;
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * One VM's device within its thread: accepts the VMM's vhost-user sessions one after the other, and keeps the switch
+ * and the host programs' socket through all of them.
+ */
+import { closeSync } from "node:fs";
+import { EPOLLIN } from "../linux/epoll.js";
+import { errno } from "../linux/errors.js";
+import type { EventLoop } from "../linux/event-loop.js";
+import { acceptUnix } from "../linux/unix-socket.js";
+import type { Logger } from "../log/logger.js";
+import type { SessionPolicy } from "../vhost/backend-device.js";
+import { BackendSession } from "../vhost/backend-session.js";
+import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
+import { HybridListener } from "../vsock/hybrid-listener.js";
+import { DEFAULT_LIMITS } from "../vsock/limits.js";
+import { VsockSwitch } from "../vsock/switch.js";
+import type { VmConfig } from "./config/vm-config.js";
+import { VsockBackend } from "./vsock-backend.js";
+
+/** Where the VMM is: a socket that listens for it, or one that it is connected to already. */
+export interface VmmSocket {
+  readonly fd: number;
+  readonly listening: boolean;
+}
+
+export interface VmDeviceOptions {
+  readonly loop: EventLoop;
+  readonly config: VmConfig;
+  readonly vmm: VmmSocket;
+  /** The listening socket of `config.udsPath`. */
+  readonly hybridFd: number;
+  readonly log: Logger;
+  /** Nothing will ever be served again: the one connected VMM that was inherited has left. */
+  readonly finished: () => void;
+}
+
+/** Nobody keeps more clients without a complete line than this, however many connections are allowed. */
+const MOST_HANDSHAKES = 256;
+
+export class VmDevice {
+  readonly #options: VmDeviceOptions;
+  readonly #switch: VsockSwitch;
+  readonly #hybrid: HybridListener;
+  #listenToken: number | undefined;
+  #session: BackendSession | undefined;
+  #backend: VsockBackend | undefined;
+  #closed = false;
+
+  constructor(options: VmDeviceOptions) {
+    this.#options = options;
+    const { loop, config, log } = options;
+    this.#switch = new VsockSwitch({
+      loop,
+      log,
+      guestCid: config.guestCid,
+      endpoints: new HybridEndpoints(config.udsPath),
+      limits: {
+        ...DEFAULT_LIMITS,
+        bufferBytes: config.txBufferBytes,
+        maxConnections: config.maxConnections,
+        connectTimeoutMs: config.connectTimeoutMs,
+        shutdownTimeoutMs: config.shutdownTimeoutMs,
+      },
+    });
+    this.#hybrid = new HybridListener({
+      loop,
+      log,
+      fd: options.hybridFd,
+      connector: this.#switch,
+      mostClients: Math.min(MOST_HANDSHAKES, config.maxConnections),
+    });
+    if (options.vmm.listening) this.#listen();
+    else this.#serve(options.vmm.fd);
+  }
+
+  /** One VMM at a time: while one is served, the next waits in the backlog. */
+  #listen(): void {
+    const { loop, vmm } = this.#options;
+    this.#listenToken = loop.watch(vmm.fd, EPOLLIN, { onEvents: () => this.#accept() });
+  }
+
+  #stopListening(): void {
+    if (this.#listenToken === undefined) return;
+    this.#options.loop.unwatch(this.#options.vmm.fd, this.#listenToken);
+    this.#listenToken = undefined;
+  }
+
+  #accept(): void {
+    const fd = acceptUnix(this.#options.vmm.fd);
+    if (fd === -errno.EMFILE || fd === -errno.ENFILE || fd === -errno.ENOMEM || fd === -errno.ENOBUFS) {
+      this.#stopListening();
+      this.#options.loop.setTimer(ACCEPT_PAUSE_MS, () => {
+        if (!this.#closed && this.#session === undefined) this.#listen();
+      });
+    }
+    if (fd < 0) return;
+    this.#stopListening();
+    this.#serve(fd);
+  }
+
+  #serve(fd: number): void {
+    const { loop, config, log } = this.#options;
+    const backend = new VsockBackend(loop, this.#switch, config.guestCid);
+    this.#backend = backend;
+    this.#session = new BackendSession({
+      loop,
+      fd,
+      device: backend,
+      policy: policyOf(config),
+      log,
+      ended: () => this.#sessionEnded(backend),
+    });
+  }
+
+  #sessionEnded(backend: VsockBackend): void {
+    backend.close();
+    this.#session = undefined;
+    this.#backend = undefined;
+    if (this.#closed) return;
+    if (this.#options.vmm.listening) this.#listen();
+    else this.#options.finished();
+  }
+
+  /** Ends the session, all connections and both listeners. */
+  close(): void {
+    this.#closed = true;
+    this.#stopListening();
+    this.#session?.close("the device is being stopped");
+    this.#backend?.close();
+    this.#switch.close();
+    this.#hybrid.close();
+    if (this.#options.vmm.listening) closeSync(this.#options.vmm.fd);
+  }
+}
+
+/** How long accepting pauses when this process can open no more descriptors. */
+const ACCEPT_PAUSE_MS = 100;
+
+function policyOf(config: VmConfig): SessionPolicy {
+  return {
+    iotlb: config.iotlb,
+    explicitBit: config.explicitBit,
+    accessPlatform: config.accessPlatform,
+    probationMs: config.probationMs,
+    queueSizeMax: config.queueSize,
+  };
+}

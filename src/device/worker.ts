@@ -1,0 +1,49 @@
+/**
+ * The thread of one VM's device: an event loop that owns the vhost-user session, the rings and the host sockets, so
+ * that nothing of them is shared with another thread. Talks to the main thread (`device.ts`) in the messages below;
+ * it can receive only when its wake eventfd is written, because it blocks in epoll_wait.
+ */
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { EventLoop } from "../linux/event-loop.js";
+import { createLogger, type LogSink } from "../log/logger.js";
+import type { LogEntry, LogLevel } from "../log/record.js";
+import type { VmConfig } from "./config/vm-config.js";
+import { VmDevice, type VmmSocket } from "./vm-device.js";
+
+/** What the thread is started with. */
+export interface WorkerStart {
+  readonly config: VmConfig;
+  readonly vmm: VmmSocket;
+  readonly hybridFd: number;
+  readonly logLevel: LogLevel;
+  /** Written by the main thread after each message. It stays the main thread's. */
+  readonly wakeFd: number;
+}
+
+export type FromWorker =
+  /** Every socket is served from now on. */
+  { readonly kind: "ready" } | { readonly kind: "log"; readonly entry: LogEntry };
+
+export type ToWorker = { readonly kind: "close" };
+
+function serve(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
+  const post = (message: FromWorker) => port.postMessage(message);
+  const sink: LogSink = ({ level: _, ...entry }) => post({ kind: "log", entry });
+  const log = createLogger({ level: start.logLevel, sink }).child({ vm: start.config.guestCid });
+  const loop = new EventLoop(start.wakeFd);
+  const device = new VmDevice({ ...start, loop, log, finished: () => loop.stop() });
+  post({ kind: "ready" });
+  loop.run(() => {
+    for (
+      let received = receiveMessageOnPort(port);
+      received !== undefined;
+      received = receiveMessageOnPort(port)
+    ) {
+      if ((received.message as ToWorker).kind === "close") loop.stop();
+    }
+  });
+  device.close();
+  loop.close();
+}
+
+if (parentPort !== null) serve(workerData as WorkerStart, parentPort);
