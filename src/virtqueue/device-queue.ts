@@ -83,7 +83,7 @@ export interface DeviceQueue {
   /** Asks for kicks. True: something became available meanwhile, for which no kick may come: poll again. */
   enableKicks(): boolean;
 
-  /** How many chains wait. 0 also when broken. */
+  /** How many chains wait. 0 also when the queue is broken or not prepared. */
   available(): number;
 
   /** What GET_VRING_BASE answers. */

@@ -80,9 +80,10 @@ export class SplitChainWalker {
       if (found === Outcome.FAULT) return found;
       if (found === Outcome.MISS) outcome = found;
       if ((flagsAndNext & DescFlag.NEXT) === 0) return outcome;
-      index = flagsAndNext >>> 16;
-      if (index >= this.#size)
-        return this.#fail("next-out-of-range", chain, index, "", `next points outside of the queue`);
+      const next = flagsAndNext >>> 16;
+      if (next >= this.#size)
+        return this.#fail("next-out-of-range", chain, index, "", `next ${next} points outside of the queue`);
+      index = next;
     }
   }
 

@@ -220,7 +220,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   available(): number {
-    if (this.#broken || !this.#reachable() || !this.#readAvailIdx()) return 0;
+    if (this.#broken || this.#generation !== this.#ringSpace.generation || !this.#readAvailIdx()) return 0;
     return (this.#availSeen - this.#next) & 0xffff;
   }
 

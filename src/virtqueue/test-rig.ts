@@ -33,7 +33,7 @@ export class FakeSpace implements AddressSpace, HostReader {
   /** Pages that may only be read. */
   readonly readOnly = new Set<number>();
   chainsBegun = 0;
-  data = new DataView(new ArrayBuffer(0));
+  data: DataView = new DataView(new ArrayBuffer(0));
   offset = 0;
   readonly #whole: DataView;
 
