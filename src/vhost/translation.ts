@@ -149,8 +149,8 @@ export class Translation {
   }
 
   /** SET_FEATURES found no ring running, or the device was reset: the mode is open again. */
-  beginEpoch(accessPlatform: boolean): void {
-    const { explicitFeature, channel, translatedBefore } = this.#evidence;
+  beginEpoch(accessPlatform: boolean, channel: boolean): void {
+    const { explicitFeature, translatedBefore } = this.#evidence;
     this.#evidence = {
       ...NO_EVIDENCE,
       accessPlatform,
@@ -168,8 +168,12 @@ export class Translation {
     this.#judgement = judge(this.option, this.#evidence);
   }
 
-  setChannel(channel: boolean): void {
-    this.#add({ channel });
+  /**
+   * SET_BACKEND_REQ_FD. A channel that is lost counts as absent from the next epoch on, not before: a front-end that is
+   * going away must not end a probation by it.
+   */
+  channelOpened(): void {
+    this.#add({ channel: true });
   }
 
   /** A ring is started and enabled: where the addresses of all rings lie, and where the telling one is. */

@@ -1,0 +1,157 @@
+/*
+ * The IOTLB of a session and its line to the front-end: mappings that came, questions that go out on the back-end
+ * channel, and the timer that tries again what stays unanswered. Never blocks. Must not know rings or when translation
+ * is on: where it is off nobody notes a miss, so there is nothing to send.
+ */
+
+import { closeSync } from "node:fs";
+import { SystemCallError } from "../linux/errors.js";
+import type { EventLoop } from "../linux/event-loop.js";
+import type { Timer } from "../linux/timers.js";
+import type { Logger } from "../log/logger.js";
+import type { GuestMemory } from "../memory/guest-memory.js";
+import { Iotlb } from "../memory/iotlb.js";
+import { IotlbSpace } from "../memory/iotlb-space.js";
+import { MISS_TIMEOUT_MS, MissQueue } from "../memory/miss-queue.js";
+import { availBytes, descBytes, usedBytes } from "../virtqueue/layout.js";
+import { BackendChannel } from "./backend-channel.js";
+import type { RingState } from "./ring-state.js";
+import { encodeRequest, IOTLB_TYPE } from "./wire/index.js";
+
+/** Whom the link tells. */
+export interface IotlbLinkListener {
+  /** There is a back-end channel now. */
+  channelOpened(): void;
+  /** Questions stayed unanswered: rings that still need something have to ask again. */
+  retry(): void;
+}
+
+export class IotlbLink {
+  readonly iotlb: Iotlb;
+  readonly misses = new MissQueue();
+  readonly #loop: EventLoop;
+  readonly #log: Logger;
+  readonly #listener: IotlbLinkListener;
+  #channel: BackendChannel | undefined;
+  #retryTimer: Timer | undefined;
+  #saidNobodyToAsk = false;
+
+  constructor(memory: GuestMemory, loop: EventLoop, log: Logger, listener: IotlbLinkListener) {
+    this.iotlb = new Iotlb(memory);
+    this.#loop = loop;
+    this.#log = log;
+    this.#listener = listener;
+  }
+
+  get hasChannel(): boolean {
+    return this.#channel !== undefined;
+  }
+
+  /** A new view of the IOTLB for one ring or its buffers. */
+  newSpace(): IotlbSpace {
+    return new IotlbSpace(this.iotlb, this.misses);
+  }
+
+  /** SET_BACKEND_REQ_FD: takes ownership of `fd`, in place of an earlier channel. Returns what is wrong with it. */
+  openChannel(fd: number): string | undefined {
+    let channel: BackendChannel;
+    try {
+      channel = new BackendChannel(fd, this.#loop, {
+        closed: (reason) => this.#channelClosed(reason),
+        writable: () => this.flush(),
+      });
+    } catch (error) {
+      closeSync(fd);
+      if (error instanceof SystemCallError) return error.message;
+      throw error;
+    }
+    this.#channel?.close();
+    this.#channel = channel;
+    this.#listener.channelOpened();
+    return undefined;
+  }
+
+  /** Maps a range. Throws a MemoryError if the message cannot be obeyed. */
+  update(iova: bigint, size: bigint, userAddress: bigint, permission: number): void {
+    this.iotlb.update(iova, size, userAddress, permission);
+    this.misses.satisfied(iova, size);
+  }
+
+  /** Forgets every mapping and question: a new negotiation. Linux starts with an empty IOTLB then, too. */
+  clear(): void {
+    this.iotlb.clear();
+    this.misses.clear();
+    this.#saidNobodyToAsk = false;
+  }
+
+  /** Keeps the pages of exactly these rings from being retired. */
+  pinRings(rings: readonly RingState[]): void {
+    this.iotlb.unpinAll();
+    for (const { addresses, size } of rings) {
+      if (addresses === undefined) continue;
+      this.#pin(addresses.desc, descBytes(size));
+      this.#pin(addresses.avail, availBytes(size));
+      this.#pin(addresses.used, usedBytes(size));
+    }
+  }
+
+  #pin(address: bigint, length: number): void {
+    this.iotlb.pin(Number(address & 0xffffffffn), Number((address >> 32n) & 0xffffffffn), length);
+  }
+
+  /** Sends every question that was noted since the last call, in one sendmsg. Cheap if there is none. */
+  flush(): void {
+    if (this.misses.count === 0) return;
+    if (this.#channel === undefined) this.#sayNobodyToAsk();
+    else if (this.#channel.isReady && this.misses.hasUnsent) this.#channel.send(this.#takeQuestions());
+    this.#retryTimer ??= this.#loop.setTimer(MISS_TIMEOUT_MS, () => this.#retryUnanswered());
+  }
+
+  /** Without NEED_REPLY: the answer would say nothing that the UPDATE does not. */
+  #takeQuestions(): Uint8Array {
+    const messages: Uint8Array[] = [];
+    const nowMs = performance.now();
+    for (let miss = this.misses.take(nowMs); miss !== undefined; miss = this.misses.take(nowMs)) {
+      messages.push(
+        encodeRequest("backend", "IOTLB_MSG", {
+          kind: "iotlb",
+          iova: miss.iova,
+          size: 0n,
+          userAddress: 0n,
+          perm: miss.permission,
+          type: IOTLB_TYPE.MISS,
+        }),
+      );
+    }
+    return Buffer.concat(messages);
+  }
+
+  #retryUnanswered(): void {
+    this.#retryTimer = undefined;
+    if (this.misses.forgetUnanswered(performance.now()) > 0) this.#listener.retry();
+    this.flush();
+  }
+
+  #sayNobodyToAsk(): void {
+    if (this.#saidNobodyToAsk) return;
+    this.#saidNobodyToAsk = true;
+    this.#log.log({
+      event: "iotlb-refused",
+      message:
+        "a mapping is missing and there is no back-end channel to ask for it; the rings wait for an UPDATE",
+      fields: { pending: this.misses.count },
+    });
+  }
+
+  #channelClosed(reason: string): void {
+    this.#channel = undefined;
+    this.#log.log({ event: "channel-closed", message: reason });
+  }
+
+  close(): void {
+    this.#retryTimer?.cancel();
+    this.#retryTimer = undefined;
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+}

@@ -1,0 +1,125 @@
+/*
+ * All rings of one session: starts and stops them, tells the device, logs it, and signals broken ones. Which address
+ * spaces a ring runs in, and when, is the caller's decision (session-core.ts). Must not know messages.
+ */
+
+import { signalEventfd } from "../linux/eventfd.js";
+import type { Logger } from "../log/logger.js";
+import type { AddressSpace } from "../memory/address-space.js";
+import { F, has, hex } from "../virtio/index.js";
+import type { HostReader } from "../virtqueue/device-queue.js";
+import type { QueueFailure } from "../virtqueue/failure.js";
+import { SplitDeviceQueue } from "../virtqueue/split-device-queue.js";
+import type { BackendDevice } from "./backend-device.js";
+import { RingState } from "./ring-state.js";
+import { RunningQueue } from "./running-queue.js";
+
+/** What a ring's addresses and its descriptors' addresses are looked up in. */
+export interface RingSpaces {
+  readonly ring: AddressSpace;
+  readonly buffer: AddressSpace;
+}
+
+export class Rings {
+  readonly all: readonly RingState[];
+
+  constructor(
+    readonly device: BackendDevice,
+    readonly views: HostReader,
+    readonly log: Logger,
+    /** Called with each ring that starts or stops, while its addresses are known. */
+    readonly onChange: (ring: RingState, runs: boolean) => void,
+  ) {
+    this.all = Array.from({ length: device.queueCount }, (_, index) => new RingState(index));
+  }
+
+  get anyRunning(): boolean {
+    return this.all.some((ring) => ring.running !== undefined);
+  }
+
+  get anyBroken(): boolean {
+    return this.all.some((ring) => ring.broken);
+  }
+
+  /** The rings that could run if the translation mode were decided. */
+  get ready(): readonly RingState[] {
+    return this.all.filter((ring) => ring.ready);
+  }
+
+  /** Runs a ring that is ready. The device gets it before this returns. */
+  start(ring: RingState, spaces: RingSpaces, features: bigint): void {
+    const { addresses } = ring;
+    if (addresses === undefined) return;
+    const queue = new SplitDeviceQueue({
+      index: ring.index,
+      size: ring.size,
+      ringSpace: spaces.ring,
+      bufferSpace: spaces.buffer,
+      hostReader: this.views,
+      ...addresses,
+      base: ring.base,
+      eventIdx: has(features, F.EVENT_IDX),
+      indirect: has(features, F.INDIRECT_DESC),
+    });
+    const running = new RunningQueue(ring, queue, this.views, (failed, failure) =>
+      this.#fail(failed, failure),
+    );
+    ring.running = running;
+    ring.everRan = true;
+    this.log.log({
+      event: "ring-start",
+      message: `queue ${ring.index} runs from position ${ring.base}`,
+      fields: {
+        queue: ring.index,
+        size: ring.size,
+        base: ring.base,
+        ringAddresses: spaces.ring.kind,
+        bufferAddresses: spaces.buffer.kind,
+        kick: ring.kick.fd >= 0 ? "eventfd" : "polled",
+        desc: hex(addresses.desc),
+        avail: hex(addresses.avail),
+        used: hex(addresses.used),
+      },
+    });
+    this.onChange(ring, true);
+    this.device.queueStarted(running);
+  }
+
+  /** Stops a ring if it runs; the device keeps its hands off it from now on. Says why in the log. */
+  stop(ring: RingState, why: string): void {
+    const { running } = ring;
+    if (running === undefined) return;
+    ring.running = undefined;
+    this.device.queueStopped(ring.index);
+    ring.base = running.queue.nextAvail;
+    this.onChange(ring, false);
+    this.log.log({
+      event: "ring-stop",
+      message: `queue ${ring.index} stopped at position ${ring.base}: ${why}`,
+      fields: { queue: ring.index, base: ring.base },
+    });
+  }
+
+  stopAll(why: string): void {
+    for (const ring of this.all) this.stop(ring, why);
+  }
+
+  /** Tells the front-end, through SET_VRING_ERR's eventfd, that something is wrong with a ring. */
+  signalError(ring: RingState): void {
+    if (ring.error.fd >= 0) signalEventfd(ring.error.fd);
+  }
+
+  #fail(running: RunningQueue, failure: QueueFailure): void {
+    const ring = this.all[running.index];
+    // A queue that was stopped before has no say any more.
+    if (ring.running !== running) return;
+    this.log.log({
+      event: "ring-broken",
+      message: `queue ${ring.index} is broken: ${failure.message}`,
+      fields: { queue: ring.index, code: failure.code },
+    });
+    ring.broken = true;
+    this.stop(ring, "it is broken");
+    this.signalError(ring);
+  }
+}

@@ -1,0 +1,266 @@
+/*
+ * The state of one back-end session and the rules that connect its parts: negotiated words, memory, rings, IOTLB and
+ * the translation mode. Message handlers change it and `settle` draws the consequences: which rings stop, whether the
+ * mode is decided now, which rings start. Must not know bytes or the session's socket (backend-session.ts).
+ */
+
+import type { EventLoop } from "../linux/event-loop.js";
+import type { Timer } from "../linux/timers.js";
+import type { Logger } from "../log/logger.js";
+import { GuestMemory } from "../memory/guest-memory.js";
+import { SegmentList } from "../memory/segments.js";
+import { TableSpace } from "../memory/table-space.js";
+import { F, has, hex, mask, maskOf, PROTOCOL_F, without } from "../virtio/index.js";
+import { availBytes, descBytes, usedBytes } from "../virtqueue/layout.js";
+import type { BackendDevice, SessionPolicy } from "./backend-device.js";
+import { IotlbLink } from "./iotlb-link.js";
+import type { RingState } from "./ring-state.js";
+import { type RingSpaces, Rings } from "./rings.js";
+import { Translation } from "./translation.js";
+import type { NegotiatedWords } from "./wire/index.js";
+
+/** What is offered of the protocol: what is implemented here, and nothing else. */
+const PROTOCOL_FEATURES = maskOf(
+  PROTOCOL_F.MQ,
+  PROTOCOL_F.REPLY_ACK,
+  PROTOCOL_F.BACKEND_REQ,
+  PROTOCOL_F.CONFIG,
+  PROTOCOL_F.RESET_DEVICE,
+  PROTOCOL_F.CONFIGURE_MEM_SLOTS,
+  PROTOCOL_F.STATUS,
+  PROTOCOL_F.GPA_ADDRESSES,
+);
+
+/** Every protocol feature that a session under this policy offers. `--print-capabilities` and tests ask as well. */
+export function offeredProtocolFeatures(policy: SessionPolicy): bigint {
+  return policy.iotlb === "explicit" ? PROTOCOL_FEATURES | mask(policy.explicitBit) : PROTOCOL_FEATURES;
+}
+
+/** Every virtio feature that a session of this device under this policy offers. */
+export function offeredFeatures(device: BackendDevice, policy: SessionPolicy): bigint {
+  const own = without(without(device.features, F.ACCESS_PLATFORM), F.LOG_ALL) | mask(F.PROTOCOL_FEATURES);
+  return policy.accessPlatform ? own | mask(F.ACCESS_PLATFORM) : own;
+}
+
+export interface SessionParts {
+  readonly loop: EventLoop;
+  readonly device: BackendDevice;
+  readonly policy: SessionPolicy;
+  readonly log: Logger;
+}
+
+export class SessionCore {
+  readonly device: BackendDevice;
+  readonly policy: SessionPolicy;
+  readonly log: Logger;
+  readonly offeredFeatures: bigint;
+  readonly offeredProtocolFeatures: bigint;
+  readonly memory = new GuestMemory();
+  readonly link: IotlbLink;
+  readonly rings: Rings;
+  readonly translation: Translation;
+  /** Acknowledged and accepted. */
+  features = 0n;
+  protocolFeatures = 0n;
+  status = 0;
+
+  readonly #loop: EventLoop;
+  #probation: Timer | undefined;
+  #memoryCame = false;
+  /** The latest decision that was logged. */
+  #logged = "";
+
+  constructor({ loop, device, policy, log }: SessionParts) {
+    this.#loop = loop;
+    this.device = device;
+    this.policy = policy;
+    this.log = log;
+    this.offeredFeatures = offeredFeatures(device, policy);
+    this.offeredProtocolFeatures = offeredProtocolFeatures(policy);
+    this.translation = new Translation(policy.iotlb, policy.probationMs);
+    this.rings = new Rings(device, this.memory.views, log, () => this.#pinRings());
+    this.link = new IotlbLink(this.memory, loop, log, {
+      channelOpened: () => this.translation.channelOpened(),
+      retry: () => this.memoryCame(),
+    });
+  }
+
+  /** What gates and reply rules of messages depend on. */
+  get words(): NegotiatedWords {
+    const { offeredFeatures, features, protocolFeatures, policy } = this;
+    const words = { offeredFeatures, features, protocolFeatures };
+    return policy.iotlb === "explicit" ? { ...words, explicitIotlbBit: policy.explicitBit } : words;
+  }
+
+  hasExplicitIotlb(protocolFeatures: bigint): boolean {
+    return this.policy.iotlb === "explicit" && has(protocolFeatures, this.policy.explicitBit);
+  }
+
+  /**
+   * SET_FEATURES with bits that are accepted. Where no ring runs a new negotiation epoch begins (translation.ts) with
+   * an empty IOTLB: QEMU stops telling about mappings once it has stopped the device, so old ones may be stale.
+   */
+  acknowledgeFeatures(features: bigint): void {
+    const toggles = has(this.features ^ features, F.ACCESS_PLATFORM);
+    if (toggles && this.policy.iotlb === "auto") this.#voidAddresses("bit 33 changed");
+    this.features = features;
+    if (!this.rings.anyRunning) this.#beginEpoch();
+    // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled state."
+    if (!has(features, F.PROTOCOL_FEATURES)) for (const ring of this.rings.all) ring.enabled = true;
+  }
+
+  /** SET_PROTOCOL_FEATURES with bits that were offered, while no ring runs. */
+  acknowledgeProtocolFeatures(protocolFeatures: bigint): void {
+    const changed = this.protocolFeatures ^ protocolFeatures;
+    if (has(changed, PROTOCOL_F.GPA_ADDRESSES)) this.#voidAddresses("GPA_ADDRESSES changed");
+    if (this.hasExplicitIotlb(changed)) this.#voidAddresses("the explicit IOTLB changed");
+    this.protocolFeatures = protocolFeatures;
+    this.memory.guestAddressesOnly = has(protocolFeatures, PROTOCOL_F.GPA_ADDRESSES);
+    this.translation.setExplicitFeature(this.hasExplicitIotlb(protocolFeatures));
+    this.#beginEpoch();
+  }
+
+  /**
+   * Ring addresses of before would be read in another address space. Linux clears them too
+   * (vhost_vq_invalidate_access): SET_VRING_ADDR has to follow.
+   */
+  #voidAddresses(why: string): void {
+    this.rings.stopAll(`${why}, and with it what ring addresses mean`);
+    for (const ring of this.rings.all) ring.addresses = undefined;
+  }
+
+  #beginEpoch(): void {
+    this.link.clear();
+    this.translation.beginEpoch(has(this.features, F.ACCESS_PLATFORM), this.link.hasChannel);
+    this.#logged = "";
+  }
+
+  /** RESET_DEVICE, or status 0. Memory, protocol features, channel, call and error eventfds stay: QEMU sends none anew. */
+  resetDevice(why: string): void {
+    this.rings.stopAll(why);
+    for (const ring of this.rings.all) ring.reset();
+    this.features = 0n;
+    this.status = 0;
+    this.#beginEpoch();
+    this.device.reset();
+  }
+
+  /** Memory or mappings came: blocked rings try again once all messages of this wake-up are handled. */
+  memoryCame(): void {
+    this.#memoryCame = true;
+  }
+
+  /**
+   * Draws the consequences of a message: decides the mode if it can be, starts the rings that may run. Returns why a
+   * ring that could run otherwise is refused, if that was decided just now.
+   */
+  settle(): string | undefined {
+    this.#gatherEvidence();
+    this.#keepProbationTimer();
+    const problem = this.#reportDecision();
+    // Without memory there is nothing to run in; a front-end may send it last.
+    if (this.translation.decided && this.memory.regions.length > 0) {
+      for (const ring of this.rings.ready) {
+        if (ring.running === undefined) this.rings.start(ring, this.#spaces(), this.features);
+      }
+    }
+    return problem;
+  }
+
+  /** After the events of a wake-up: lets blocked rings go on, then asks for what is missing. */
+  afterEvents(): void {
+    if (this.#memoryCame) {
+      this.#memoryCame = false;
+      this.device.memoryAvailable();
+    }
+    this.link.flush();
+  }
+
+  /** Stops everything and gives back what the front-end lent. */
+  close(why: string): void {
+    this.rings.stopAll(why);
+    this.#probation?.cancel();
+    this.#probation = undefined;
+    this.link.close();
+    for (const ring of this.rings.all) ring.closeDescriptors();
+    this.memory.clear();
+  }
+
+  #gatherEvidence(): void {
+    const { translation } = this;
+    if (translation.decided) return;
+    const isAnyReady = this.rings.ready.length > 0 && this.memory.regions.length > 0;
+    if (!isAnyReady) {
+      translation.ringsGone();
+      return;
+    }
+    // Rings that are set up but not started yet are evidence as well: QEMU enables them one by one.
+    const outside = this.rings.all.map((ring) => this.#areaOutside(ring)).find((note) => note !== undefined);
+    if (outside === undefined) translation.ringsReady("inside", "all ring areas lie in the memory table");
+    else translation.ringsReady("outside", outside);
+  }
+
+  /** The first area of a ring that is not in the ranges of the memory table, in words. */
+  #areaOutside({ index, addresses, size }: RingState): string | undefined {
+    if (addresses === undefined || size === 0) return undefined;
+    const areas: readonly [string, bigint, number][] = [
+      ["descriptor table", addresses.desc, descBytes(size)],
+      ["avail ring", addresses.avail, availBytes(size, has(this.features, F.EVENT_IDX))],
+      ["used ring", addresses.used, usedBytes(size, has(this.features, F.EVENT_IDX))],
+    ];
+    const found = areas.find(([, address, length]) => !this.#isInTable(address, length));
+    return found && `the ${found[0]} of queue ${index} at ${hex(found[1])} lies outside`;
+  }
+
+  /** Under GPA_ADDRESSES the memory table's user addresses are its guest-physical ones. */
+  #isInTable(address: bigint, length: number): boolean {
+    return (
+      address + BigInt(length) <= BigInt(Number.MAX_SAFE_INTEGER) &&
+      this.memory.resolveUva(Number(address), length, new SegmentList(4))
+    );
+  }
+
+  #keepProbationTimer(): void {
+    if (!this.translation.onProbation) {
+      this.#probation?.cancel();
+      this.#probation = undefined;
+    } else {
+      this.#probation ??= this.#loop.setTimer(this.policy.probationMs, () => this.#endProbation());
+    }
+  }
+
+  #endProbation(): void {
+    this.#probation = undefined;
+    this.translation.probationOver();
+    this.settle();
+  }
+
+  /** Logs a decision or refusal once. Returns the explanation of a new refusal. */
+  #reportDecision(): string | undefined {
+    const { record } = this.translation;
+    if (record.state === "undecided") return undefined;
+    if (this.translation.decided && this.rings.ready.length === 0) return undefined;
+    const key = `${record.state} ${record.reason}`;
+    if (key === this.#logged) return undefined;
+    this.#logged = key;
+    this.log.log({
+      event: "translation-mode",
+      message: record.explanation,
+      fields: { mode: record.state, reason: record.reason, evidence: record.evidence.join("; ") },
+    });
+    if (record.state !== "refused") return undefined;
+    for (const ring of this.rings.ready) this.rings.signalError(ring);
+    return record.explanation;
+  }
+
+  #spaces(): RingSpaces {
+    if (this.translation.state === "on") return { ring: this.link.newSpace(), buffer: this.link.newSpace() };
+    const buffer = new TableSpace("gpa", this.memory);
+    return { ring: this.memory.guestAddressesOnly ? buffer : new TableSpace("uva", this.memory), buffer };
+  }
+
+  #pinRings(): void {
+    const isOn = this.translation.state === "on";
+    this.link.pinRings(isOn ? this.rings.all.filter((ring) => ring.running !== undefined) : []);
+  }
+}
