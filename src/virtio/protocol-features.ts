@@ -66,7 +66,7 @@ export const PROTOCOL_FEATURES = {
   XEN_MMAP: {
     bit: 17,
     toVhostUser: "memory regions carry Xen mapping flags and a domain id (40 bytes, not 32)",
-    history: "QEMU up to 11 acknowledges it wherever it is offered and does not implement it",
+    history: "QEMU 10.0 acknowledges it wherever it is offered and does not implement it",
     source: DOCUMENT,
   },
   SHARED_OBJECT: { bit: 18, toVhostUser: "dma-buf objects shared by UUID", source: DOCUMENT },
