@@ -43,7 +43,6 @@ export class VmDevice {
   readonly #hybrid: HybridListener;
   #listenToken: number | undefined;
   #session: BackendSession | undefined;
-  #backend: VsockBackend | undefined;
   #closed = false;
 
   constructor(options: VmDeviceOptions) {
@@ -100,22 +99,12 @@ export class VmDevice {
 
   #serve(fd: number): void {
     const { loop, config, log } = this.#options;
-    const backend = new VsockBackend(loop, this.#switch, config.guestCid);
-    this.#backend = backend;
-    this.#session = new BackendSession({
-      loop,
-      fd,
-      device: backend,
-      policy: policyOf(config),
-      log,
-      ended: () => this.#sessionEnded(backend),
-    });
+    const device = new VsockBackend(loop, this.#switch, config.guestCid, () => this.#sessionEnded());
+    this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
   }
 
-  #sessionEnded(backend: VsockBackend): void {
-    backend.close();
+  #sessionEnded(): void {
     this.#session = undefined;
-    this.#backend = undefined;
     if (this.#closed) return;
     if (this.#options.vmm.listening) this.#listen();
     else this.#options.finished();
@@ -125,8 +114,7 @@ export class VmDevice {
   close(): void {
     this.#closed = true;
     this.#stopListening();
-    this.#session?.close("the device is being stopped");
-    this.#backend?.close();
+    this.#session?.end("the device is being stopped");
     this.#switch.close();
     this.#hybrid.close();
     if (this.#options.vmm.listening) closeSync(this.#options.vmm.fd);

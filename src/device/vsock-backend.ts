@@ -49,6 +49,8 @@ export class VsockBackend implements BackendDevice {
     private readonly loop: EventLoop,
     private readonly vsock: VsockSwitch,
     guestCid: number,
+    /** The session is over; nothing of this object is used any more. */
+    private readonly ended: () => void,
   ) {
     this.#config = encodeVsockConfig(BigInt(guestCid));
     loop.afterEvents(this.#afterEvents);
@@ -145,11 +147,8 @@ export class VsockBackend implements BackendDevice {
   sessionEnded(reason: string): void {
     this.#stoppedAt.clear();
     this.vsock.reset(`the VMM's session ended: ${reason}`);
-  }
-
-  /** Detaches from the event loop; every queue has been stopped. */
-  close(): void {
     this.loop.removeAfterEvents(this.#afterEvents);
+    this.ended();
   }
 
   /** After the events of a wake-up: guest to host first, as it may make answers due. */
