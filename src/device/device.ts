@@ -103,7 +103,11 @@ class DeviceThread {
   constructor(start: Omit<WorkerStart, "wakeFd">, log: Logger) {
     this.#wakeFd = createEventfd();
     const workerData: WorkerStart = { ...start, wakeFd: this.#wakeFd };
-    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { workerData });
+    this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
+      workerData,
+      // The thread closes descriptors that it got from here and from peers; Node would warn of each.
+      trackUnmanagedFds: false,
+    });
     const vmLog = log.child({ vm: start.config.guestCid });
     let becameReady: () => void;
     const started = new Promise<void>((resolve) => {

@@ -53,6 +53,10 @@ export const EVENTS = {
     level: "warn",
     text: "An IOTLB message, or the need for one, contradicts the translation mode or has nowhere to go: an update in a session decided `off`, or an address to translate without a back-end channel to ask on.",
   },
+  "channel-closed": {
+    level: "warn",
+    text: "The back-end channel, on which the device asks the front-end for missing mappings, was closed or failed. What is mapped stays usable; what is not can no longer be asked for, until the front-end gives a new channel.",
+  },
   "connection-refused": {
     level: "info",
     text: "A guest's connection request was answered with a reset, with the reason: nothing listens on `<uds-path>_<port>`, its backlog stayed full until the connect timeout, or a limit was reached.",

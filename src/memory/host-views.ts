@@ -48,8 +48,9 @@ export class HostViews {
   }
 
   /**
-   * Points `data`, `words` and `offset` at a host address. The caller got it from a translation that is still valid,
-   * and reads no more than what that translation covered, 4 KiB at most.
+   * Points `data`, `words` and `offset` at a host address that the caller got from a translation which is still valid.
+   * At least `OVERLAP_BYTES` follow in `data`, unless the region ends before. A segment can be joined from two regions
+   * that lie side by side on the host: who reads further than `available` locates again for the rest.
    */
   locate(host: number): void {
     const offset = host - this.#start;
@@ -58,6 +59,11 @@ export class HostViews {
       return;
     }
     this.#change(host);
+  }
+
+  /** How many bytes `data` shows from `offset` on. */
+  get available(): number {
+    return this.data.byteLength - this.offset;
   }
 
   /** A view of its own over a range that a translation covered, for an area that is read all the time. */

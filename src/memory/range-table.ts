@@ -36,12 +36,6 @@ export class RangeTable {
     return index < 0 ? -1 : this.target[index] + (address - this.start[index]);
   }
 
-  /** The index of a range that shares an address with [start, end), or -1. */
-  findOverlap(start: number, end: number): number {
-    const index = this.#lastStartingAtOrBefore(end - 1);
-    return index >= 0 && this.end[index] > start ? index : -1;
-  }
-
   /** Adds a range. The caller has made sure that it overlaps none and that there is room. */
   insert(start: number, end: number, target: number): void {
     const index = this.#lastStartingAtOrBefore(start) + 1;

@@ -44,7 +44,7 @@ export const root = findRoot();
 export const vmFolder = join(root, ".vm");
 export const readyFile = join(vmFolder, "ready.json");
 export const agentFile = join(root, "test/vm/guest/agent.c");
-export const qemuProgram = process.env["BIT33_QEMU"] ?? "qemu-system-x86_64";
+export const qemuProgram = process.env.BIT33_QEMU ?? "qemu-system-x86_64";
 
 export function agentSourceHash(): string {
   return createHash("sha256").update(readFileSync(agentFile)).digest("hex");
@@ -54,7 +54,7 @@ export function agentSourceHash(): string {
 export function findProgram(name: string): string | undefined {
   const candidates = name.includes("/")
     ? [name]
-    : (process.env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, name));
+    : (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, name));
   return candidates.find((candidate) => {
     try {
       accessSync(candidate, constants.X_OK);

@@ -55,7 +55,10 @@ function run(program: string, options: readonly string[], folder = vmFolder, env
 
 function installPackages(): void {
   const missing = needed.filter((need) => !need.present()).map((need) => need.package);
-  if (missing.length === 0) return say("every program that is needed is installed");
+  if (missing.length === 0) {
+    say("every program that is needed is installed");
+    return;
+  }
   const install = ["install", "-y", "--no-install-recommends", ...missing];
   if (!findProgram("apt-get")) {
     throw new SetupError(
@@ -79,7 +82,7 @@ interface Mirrors {
 
 /** The mirror that this machine itself uses, so that nothing is fetched from a place its owner did not choose. */
 function findMirrors(): Mirrors {
-  const chosen = process.env["BIT33_DEBIAN_MIRROR"]?.replace(/\/+$/, "");
+  const chosen = process.env.BIT33_DEBIAN_MIRROR?.replace(/\/+$/, "");
   if (chosen) return { main: chosen, security: `${chosen}-security` };
   const isDebian = /^ID=debian$/m.test(readFileSync("/etc/os-release", "utf8"));
   const targets = run("apt-get", [

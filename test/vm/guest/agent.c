@@ -326,7 +326,7 @@ static void command_talk(char **word)
 
 /* ---- echo ---- */
 
-/* One end that sends a stream and expects it back: both directions flow at once. */
+/* One end that sends a stream and expects it back: both directions flow at once, and neither is half-closed. */
 struct echo_client {
 	int fd;
 	int connected;
@@ -353,11 +353,9 @@ static void echo_client_write(struct echo_client *client, uint64_t total)
 		client->chunk_at += n;
 		client->sent += n;
 	}
-	if (client->sent == total && shutdown(client->fd, SHUT_WR) < 0)
-		FINISH_FAIL("shutdown: %s", strerrorname_np(errno));
 }
 
-/* Returns 1 when the peer has ended its direction too. */
+/* Returns 1 when everything has come back. */
 static int echo_client_read(struct echo_client *client, uint64_t total)
 {
 	static uint8_t data[CHUNK_BYTES], expected[CHUNK_BYTES];
@@ -368,13 +366,13 @@ static int echo_client_read(struct echo_client *client, uint64_t total)
 	if (n < 0)
 		FINISH_FAIL("receive after %llu bytes: %s", (unsigned long long)client->received,
 			    strerrorname_np(errno));
-	if (n == 0 && client->received < total)
+	if (n == 0)
 		FINISH_FAIL("end of stream after %llu bytes", (unsigned long long)client->received);
 	stream_fill(&client->expecting, expected, n);
 	if (memcmp(data, expected, n))
 		FINISH_FAIL("wrong data near byte %llu", (unsigned long long)client->received);
 	client->received += n;
-	return n == 0;
+	return client->received == total;
 }
 
 static void echo_client_connected(struct echo_client *client)
