@@ -1,0 +1,178 @@
+/*
+ * What happens to a whole guest while the device serves it: stop and continue, driver unbind and bind, reboot, memory
+ * that appears while it runs. Each is a check of its own; kinds.ts says which guest gets which.
+ */
+import assert from "node:assert/strict";
+import {
+  type Check,
+  echoFromGuest,
+  echoFromHost,
+  guestSpeaksFirst,
+  hostSpeaksFirst,
+  mebibyte,
+} from "./checks.js";
+import { over } from "./host.js";
+import type { GuestKind } from "./kinds.js";
+import type { Lab } from "./lab.js";
+import { until } from "./waiting.js";
+
+const driver = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport";
+const pageBytes = 4096;
+
+/** The name of the vsock device on the guest's virtio bus. */
+export async function virtioDevice(lab: Lab): Promise<string> {
+  for (const name of await lab.guest.lines("list", "/sys/bus/virtio/devices")) {
+    const [id] = await lab.guest.lines("cat", `/sys/bus/virtio/devices/${name}/device`);
+    // Virtio specification, 5: device ID 19 is the socket device.
+    if (Number(id) === 19) return name;
+  }
+  throw new Error("the guest has no vsock device");
+}
+
+/** Stops the machine each time a quarter of the transfer is through, and lets it run again. */
+async function interrupted(
+  lab: Lab,
+  transfer: (halfway: (bytes: number) => void) => Promise<void>,
+  totalBytes: number,
+): Promise<void> {
+  let stops = 0;
+  let pauses = Promise.resolve();
+  const pause = async (): Promise<void> => {
+    await lab.qmp.run("stop");
+    await lab.qmp.run("cont");
+  };
+  await transfer((bytes) => {
+    const due = stops < 3 && bytes >= ((stops + 1) * totalBytes) / 4;
+    if (!due) return;
+    stops++;
+    pauses = pauses.then(pause);
+  });
+  await pauses;
+  assert.equal(stops, 3, "the machine was stopped in mid-transfer");
+}
+
+const transferBytes = 16 * mebibyte;
+
+const stopCont: Check[] = [
+  {
+    name: "stop and cont while the guest sends 16 MiB lose nothing",
+    run: (lab) =>
+      interrupted(
+        lab,
+        (halfway) => guestSpeaksFirst(lab, "guest", transferBytes, 1000, halfway),
+        transferBytes,
+      ),
+  },
+  {
+    name: "stop and cont while the host sends 16 MiB lose nothing",
+    run: (lab) =>
+      interrupted(
+        lab,
+        (halfway) => hostSpeaksFirst(lab, "host", transferBytes, 1000, halfway),
+        transferBytes,
+      ),
+  },
+];
+
+async function unbindAndBind(lab: Lab): Promise<void> {
+  const device = await virtioDevice(lab);
+  for (let round = 0; round < 2; round++) {
+    await echoFromHost(lab);
+    await lab.guest.run("write", `${driver}/unbind`, device);
+    await lab.guest.run("write", `${driver}/bind`, device);
+    await echoFromGuest(lab);
+  }
+}
+
+/** A connection that the guest no longer knows must end, at the latest when the host uses it. */
+async function staleConnectionEnds(lab: Lab, restart: () => Promise<void>): Promise<void> {
+  const port = lab.freshPort();
+  await lab.guest.serve("echo-server", port);
+  const socket = await lab.host.connect(port);
+  const end = over(socket);
+  socket.resume();
+  await restart();
+  if (!socket.destroyed) socket.write("is anybody there?");
+  await end;
+}
+
+async function resetFromOutside(lab: Lab): Promise<void> {
+  await staleConnectionEnds(lab, async () => {
+    await lab.qmp.run("system_reset");
+    await lab.alive(lab.guest.booted(2));
+  });
+  await echoFromHost(lab);
+  await echoFromGuest(lab);
+}
+
+async function rebootFromInside(lab: Lab): Promise<void> {
+  const before = lab.guest.boots;
+  await staleConnectionEnds(lab, async () => {
+    lab.guest.start("reboot");
+    await lab.alive(lab.guest.booted(before + 1));
+  });
+  await echoFromHost(lab);
+  await echoFromGuest(lab);
+}
+
+async function numberFrom(lab: Lab, file: string, name: string): Promise<number> {
+  const line = (await lab.guest.lines("cat", file)).find((each) => each.split(/[ :]+/)[0] === name);
+  return Number(line?.split(/[ :]+/)[1]);
+}
+
+/** The new memory is above 4 GiB, in the guest's Normal zone, where it takes its buffers from first. */
+async function hotPlug(lab: Lab): Promise<void> {
+  await echoFromHost(lab);
+  const before = await numberFrom(lab, "/proc/meminfo", "MemTotal");
+  const size = 256 * mebibyte;
+  await lab.qmp.run("object-add", { "qom-type": "memory-backend-memfd", id: "more", size, share: true });
+  await lab.qmp.run("device_add", { driver: "pc-dimm", id: "dimm", memdev: "more" });
+  await until("the guest uses its new memory", async () => {
+    const now = await numberFrom(lab, "/proc/meminfo", "MemTotal");
+    return now * 1024 >= before * 1024 + size ? true : undefined;
+  });
+  const allocated = await numberFrom(lab, "/proc/vmstat", "pgalloc_normal");
+  const bytes = 4 * mebibyte;
+  await hostSpeaksFirst(lab, "host", bytes, bytes);
+  const pages = (await numberFrom(lab, "/proc/vmstat", "pgalloc_normal")) - allocated;
+  assert.ok(pages > bytes / pageBytes, `only ${pages} pages came from the new memory`);
+}
+
+/** That swiotlb=force had its effect: bounce buffers are in use while receive buffers wait in the ring. */
+async function bounces(lab: Lab): Promise<void> {
+  const [used] = await lab.guest.lines("cat", "/sys/kernel/debug/swiotlb/io_tlb_used");
+  assert.ok(Number(used) > 0, `the guest uses ${used} bounce slots`);
+}
+
+/** Run before the list of checks, in this order. */
+const eventChecks: Record<NonNullable<GuestKind["events"]>[number], Check[]> = {
+  bounce: [{ name: "the guest bounces its buffers", run: bounces }],
+  "hot-plug": [{ name: "memory that was plugged in while the guest runs is used for packets", run: hotPlug }],
+  "unbind-bind": [{ name: "the driver is unbound and bound again, twice", run: unbindAndBind }],
+  reboot: [
+    { name: "a reset of the machine ends its connections and nothing else", run: resetFromOutside },
+    { name: "a reboot from inside ends its connections and nothing else", run: rebootFromInside },
+  ],
+  "stop-cont": stopCont,
+};
+
+export function eventsOf(kind: GuestKind): Check[] {
+  return (kind.events ?? []).flatMap((event) => eventChecks[event]);
+}
+
+/** The guest's acknowledged bit 33, the domain that its IOMMU group has, and the mode that the device chose. */
+export async function negotiation(lab: Lab): Promise<void> {
+  const { kind } = lab;
+  const device = `/sys/bus/virtio/devices/${await virtioDevice(lab)}`;
+  const [features] = await lab.guest.lines("cat", `${device}/features`);
+  // One character a bit, bit 0 first.
+  assert.equal(features?.[33], kind.accessPlatform ? "1" : "0", `VIRTIO_F_ACCESS_PLATFORM in ${features}`);
+  if (kind.iommuDomain) {
+    const [domain] = await lab.guest.lines("cat", `${device}/../iommu_group/type`);
+    assert.equal(domain, kind.iommuDomain);
+  }
+  assert.ok(lab.guest.release.startsWith(`${kind.kernel}.`), `the guest runs ${lab.guest.release}`);
+  if ((lab.device.constructor as typeof import("./device.js").Device).isForeign) return;
+  const mode = await until("the device logs its translation mode", () => lab.device.translationMode());
+  assert.equal(mode, kind.translation);
+}

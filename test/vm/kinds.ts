@@ -1,0 +1,73 @@
+/*
+ * The kinds of guest that the whole list of checks runs in: data only. Each says how QEMU and the guest kernel are
+ * started, and what must have been negotiated. What QEMU then sends is described in docs/testing.md.
+ */
+import type { TranslationMode } from "./device.js";
+import type { KernelSeries } from "./paths.js";
+
+export interface GuestKind {
+  name: string;
+  kernel: KernelSeries;
+  /** Each of these is appended to the option or list of the same purpose. */
+  machine?: string;
+  devices?: string[];
+  vsockOptions?: string;
+  append?: string;
+  memoryMiB?: number;
+  memorySlots?: string;
+  /** The guest restarts; in every other kind a restart is a kernel panic and ends QEMU. */
+  reboots?: boolean;
+  /** What the guest's driver acknowledged, and what the device made of it: two things. */
+  accessPlatform: boolean;
+  translation: TranslationMode;
+  /** The type of the IOMMU group of the device in the guest, if it is in one. */
+  iommuDomain?: "DMA" | "DMA-FQ" | "identity";
+  /** What is done to the guest, on top of the list of checks. */
+  events?: ("stop-cont" | "unbind-bind" | "reboot" | "hot-plug" | "bounce")[];
+}
+
+const direct = { kernel: "6.12", accessPlatform: false, translation: "off" } as const;
+const platform = { kernel: "6.12", accessPlatform: true, vsockOptions: ",iommu_platform=on" } as const;
+const virtioIommu = { ...platform, devices: ["-device", "virtio-iommu-pci"], translation: "on" } as const;
+const intelIommu = {
+  ...platform,
+  machine: ",kernel-irqchip=split",
+  devices: ["-device", "intel-iommu,intremap=on,device-iotlb=on"],
+  vsockOptions: ",iommu_platform=on,ats=on",
+  translation: "on",
+} as const;
+
+/** `devices` of a constant is read-only; here it becomes an ordinary list. */
+function kind(
+  name: string,
+  base: Omit<GuestKind, "name" | "devices"> & { devices?: readonly string[] },
+  more: Partial<GuestKind> = {},
+): GuestKind {
+  const { devices, ...rest } = base;
+  return { name, ...rest, ...(devices ? { devices: [...devices] } : {}), ...more };
+}
+
+export const guestKinds: GuestKind[] = [
+  kind("plain", direct),
+  kind("plain, Linux 6.1", direct, { kernel: "6.1" }),
+  kind("plain, Linux 5.10", direct, { kernel: "5.10" }),
+  kind("iommu_platform without vIOMMU", { ...platform, translation: "off" }),
+  kind(
+    "iommu_platform without vIOMMU, swiotlb=force",
+    { ...platform, translation: "off" },
+    { append: "swiotlb=force", events: ["bounce"] },
+  ),
+  kind("virtio-iommu", virtioIommu, { iommuDomain: "DMA", append: "iommu.strict=1", events: ["stop-cont"] }),
+  kind("virtio-iommu, iommu=pt", virtioIommu, { append: "iommu=pt", iommuDomain: "identity" }),
+  kind("intel-iommu, iommu.strict=1", intelIommu, { append: "iommu.strict=1", iommuDomain: "DMA" }),
+  kind("intel-iommu, iommu=pt", intelIommu, { append: "iommu=pt", iommuDomain: "identity" }),
+  kind("5 GiB", direct, { memoryMiB: 5120 }),
+  kind("memory hot-plug", direct, {
+    memorySlots: ",slots=2,maxmem=1G",
+    append: "memhp_default_state=online_kernel",
+    events: ["hot-plug"],
+  }),
+  kind("stop and cont", direct, { events: ["stop-cont"] }),
+  kind("driver unbind and bind", direct, { events: ["unbind-bind"] }),
+  kind("reboot", direct, { reboots: true, events: ["reboot"] }),
+];

@@ -1,0 +1,139 @@
+/*
+ * One device, one virtual machine, one guest: started together, stopped together, their logs kept in
+ * .vm/logs/<kind> (or below BIT33_VM_LOGS). Must not know what is checked with them (checks.ts).
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Device } from "./device.js";
+import { Guest } from "./guest.js";
+import { Host } from "./host.js";
+import type { GuestKind } from "./kinds.js";
+import { qemuProgram, readPrepared, vmFolder } from "./paths.js";
+import { Program } from "./program.js";
+import { Qmp } from "./qmp.js";
+
+export class Lab {
+  readonly kind: GuestKind;
+  readonly device: Device;
+  readonly guest: Guest;
+  readonly host: Host;
+  readonly logFolder: string;
+  readonly #qemu: Program;
+  readonly #folder: string;
+  #qmp: Qmp | undefined;
+  #lastPort = 1024;
+  #stopping = false;
+
+  private constructor(kind: GuestKind, folder: string, device: Device, udsPath: string, logFolder: string) {
+    this.kind = kind;
+    this.device = device;
+    this.host = new Host(udsPath);
+    this.logFolder = logFolder;
+    this.#folder = folder;
+    this.guest = new Guest((line) => this.#qemu.child.stdin.write(`${line}\n`));
+    this.#qemu = new Program(
+      "QEMU",
+      qemuCommand(kind, folder, logFolder),
+      join(logFolder, "guest.log"),
+      (line) => this.guest.read(line),
+    );
+    this.#watch(this.#qemu, "QEMU");
+    this.#watch(device.program, "the device");
+  }
+
+  /** Boots the guest and waits for its program. */
+  static async start(kind: GuestKind): Promise<Lab> {
+    const logFolder = join(
+      process.env.BIT33_VM_LOGS ?? join(vmFolder, "logs"),
+      kind.name.replaceAll(/[^\w.]+/g, "-"),
+    );
+    rmSync(logFolder, { recursive: true, force: true });
+    mkdirSync(logFolder, { recursive: true });
+    // Short: a Unix socket's path holds 107 bytes.
+    const folder = mkdtempSync(join(tmpdir(), "b33-"));
+    const device = new Device(join(folder, "vhost"), join(folder, "vsock"), join(logFolder, "device.log"));
+    await device.ready();
+    const lab = new Lab(kind, folder, device, join(folder, "vsock"), logFolder);
+    try {
+      await lab.alive(lab.guest.booted(1));
+      lab.#qmp = await Qmp.open(join(folder, "qmp"));
+    } catch (error) {
+      await lab.stop();
+      throw error;
+    }
+    return lab;
+  }
+
+  get qmp(): Qmp {
+    if (this.#qmp === undefined) throw new Error("the monitor is not open");
+    return this.#qmp;
+  }
+
+  /** A port that no earlier check has used. */
+  freshPort(): number {
+    return ++this.#lastPort;
+  }
+
+  /** The promise's value, unless the device or QEMU ends before it is there. */
+  alive<T>(promise: Promise<T>): Promise<T> {
+    return this.#qemu.alongside(this.device.program.alongside(promise));
+  }
+
+  #watch(program: Program, name: string): void {
+    void program.ended.then((how) => {
+      if (!this.#stopping) this.guest.failAll(new Error(`${name} ended: ${how}`));
+    });
+  }
+
+  /** Saves what the guest's kernel has to say, which only the guest can tell. */
+  async saveKernelLog(): Promise<string[]> {
+    try {
+      return await this.guest.lines("dmesg");
+    } catch (error) {
+      return [`the guest does not answer: ${String(error)}`];
+    }
+  }
+
+  /** Ends both programs, QEMU first as a power cut would, and says how the device ended. */
+  async stop(): Promise<string> {
+    this.#stopping = true;
+    this.host.closeAll();
+    this.#qmp?.close();
+    await this.#qemu.stop();
+    const how = await this.device.program.stop();
+    rmSync(this.#folder, { recursive: true, force: true });
+    return how;
+  }
+
+  /** The ends of all logs, for a failure's report. */
+  logs(): string {
+    const tail = (name: string): string => {
+      const lines = readFileSync(join(this.logFolder, name), "utf8").trimEnd().split("\n");
+      return `---- ${name}, last of ${lines.length} lines ----\n${lines.slice(-40).join("\n")}`;
+    };
+    return ["device.log", "kernel.log", "guest.log"].map(tail).join("\n");
+  }
+}
+
+function qemuCommand(kind: GuestKind, folder: string, logFolder: string): string[] {
+  const kernel = readPrepared().kernels[kind.kernel];
+  const memoryMiB = kind.memoryMiB ?? 256;
+  return [
+    qemuProgram,
+    // Software emulation everywhere, so that a test means the same on every machine.
+    ...["-accel", "tcg", "-cpu", "max", "-smp", "1"],
+    ...["-M", `q35,memory-backend=mem${kind.machine ?? ""}`, "-m", `${memoryMiB}M${kind.memorySlots ?? ""}`],
+    ...["-object", `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`],
+    ...["-nodefaults", "-no-user-config", "-display", "none"],
+    // The kernel's console to a file, the guest program's lines to us.
+    ...["-serial", `file:${join(logFolder, "kernel.log")}`, "-serial", "stdio"],
+    ...["-qmp", `unix:${join(folder, "qmp")},server=on,wait=off`],
+    ...(kind.reboots ? [] : ["-no-reboot"]),
+    ...(kind.devices ?? []),
+    ...["-chardev", `socket,id=vsock,path=${join(folder, "vhost")}`],
+    ...["-device", `vhost-user-vsock-pci,chardev=vsock${kind.vsockOptions ?? ""}`],
+    ...["-kernel", join(vmFolder, kernel.vmlinux), "-initrd", join(vmFolder, kernel.initrd)],
+    ...["-append", `console=ttyS0 panic=-1 quiet ${kind.append ?? ""}`],
+  ];
+}
