@@ -3,8 +3,8 @@ import { describe, it } from "node:test";
 import { PAGE_BYTES, view } from "../linux/mapping.js";
 import { Access, Outcome } from "../memory/address.js";
 import type { AddressSpace } from "../memory/address-space.js";
+import { BUS_BASE, FakeSpace, inOrder, makeMemory, scattered } from "./queue-rig.js";
 import { RingArea } from "./ring-area.js";
-import { BUS_BASE, FakeSpace, inOrder, makeMemory, scattered } from "./test-rig.js";
 
 function makeArea(order: number[], offset: number, lengthBytes: number, alignment = 4) {
   const { driverHost, deviceHost } = makeMemory(order);

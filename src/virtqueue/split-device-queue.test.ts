@@ -6,8 +6,8 @@ import type { SegmentList } from "../memory/segments.js";
 import { Chain } from "./chain.js";
 import { Pop } from "./device-queue.js";
 import { DescFlag } from "./layout.js";
+import { BUS_BASE, busOf, makeRig, type Rig, scattered } from "./queue-rig.js";
 import { SplitDeviceQueue } from "./split-device-queue.js";
-import { BUS_BASE, busOf, makeRig, type Rig, scattered } from "./test-rig.js";
 
 function segmentsOf(list: SegmentList): [number, number][] {
   return Array.from({ length: list.count }, (_, i) => [list.address[i], list.length[i]]);
@@ -163,7 +163,7 @@ describe("split device queue", () => {
 
   it("reads indirect tables that lie across scattered pages and windows, also where an entry straddles two", () => {
     for (const windowBytes of [undefined, PAGE_BYTES]) {
-      for (const start of [PAGE_BYTES - 40, PAGE_BYTES - 16, PAGE_BYTES - 8]) {
+      for (const start of [PAGE_BYTES - 40, PAGE_BYTES - 16, PAGE_BYTES - 8, PAGE_BYTES - 6, 17]) {
         const rig = makeRig({ order: scattered, ...(windowBytes === undefined ? {} : { windowBytes }) });
         const entries = 5;
         const table = new DataView(rig.bytes.buffer, rig.at.buffers + start, entries * 16);
@@ -219,6 +219,8 @@ describe("split device queue behind an IOTLB", () => {
     const firstPage = rig.at.buffers / PAGE_BYTES;
     for (const page of [0, 1, 6]) rig.space.missing.add(firstPage + page);
     const chain = new Chain();
+    rig.device.prepare();
+    rig.space.chainsBegun = 0;
     assert.equal(rig.device.pop(chain), Pop.MISS);
     assert.deepEqual([...rig.space.noted], [firstPage, firstPage + 1, firstPage + 6]);
     assert.equal(rig.device.nextAvail, 0);

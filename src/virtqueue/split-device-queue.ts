@@ -118,6 +118,8 @@ export class SplitDeviceQueue implements DeviceQueue {
     if (this.#broken) return Outcome.FAULT;
     if (this.#generation === this.#ringSpace.generation) return Outcome.OK;
     this.#generation = UNRESOLVED;
+    // A ring is no part of the chain before: its pages count for themselves.
+    this.#ringSpace.beginChain();
     // All three, even after a MISS: the more pages are known to be missing, the fewer round trips.
     const desc = this.#desc.resolve(this.#ringSpace);
     const avail = this.#avail.resolve(this.#ringSpace);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Chain } from "./chain.js";
-import { busOf, makeRig, type Rig } from "./test-rig.js";
+import { busOf, makeRig, type Rig } from "./queue-rig.js";
 
 /** Writes the used ring as a broken device might. */
 function pretendUsed(rig: Rig, id: number, index: number): void {

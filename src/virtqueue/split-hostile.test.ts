@@ -5,8 +5,8 @@ import { Chain } from "./chain.js";
 import { Pop } from "./device-queue.js";
 import type { QueueFailureCode } from "./failure.js";
 import { DescFlag } from "./layout.js";
+import { BUS_BASE, busOf, makeRig, type Rig, type RigOptions } from "./queue-rig.js";
 import { MOST_INDIRECT_ENTRIES } from "./split-chain-walker.js";
-import { BUS_BASE, busOf, makeRig, type Rig, type RigOptions } from "./test-rig.js";
 
 const { NEXT, WRITE, INDIRECT } = DescFlag;
 

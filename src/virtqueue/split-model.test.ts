@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { SegmentList } from "../memory/segments.js";
 import { Chain } from "./chain.js";
 import { Pop } from "./device-queue.js";
-import { BUFFER_ROOM_BYTES, busOf, inOrder, makeRig, type Rig, scattered } from "./test-rig.js";
+import { BUFFER_ROOM_BYTES, busOf, inOrder, makeRig, type Rig, scattered } from "./queue-rig.js";
 
 interface Expected {
   readonly head: number;
@@ -204,7 +204,7 @@ describe("split queue against a naive queue", () => {
             const comparison = new Comparison(rig);
             for (const step of steps) comparison.run(step);
           }),
-          { numRuns: 60 },
+          { numRuns: 200 },
         );
       });
     }
@@ -215,7 +215,7 @@ describe("split queue against a naive queue", () => {
       const rig = makeRig({ size, eventIdx: true, order: scattered });
       const comparison = new Comparison(rig);
       let rounds = 0;
-      for (let chains = 0; chains < 140_000; rounds++) {
+      for (let chains = 0; chains < 70_000; rounds++) {
         const batch = size === 1 ? 1 : 1 + (rounds % (size / 2));
         for (let i = 0; i < batch; i++)
           comparison.run({ kind: "add", readable: [10], writable: i % 2 === 0 ? [20] : [], inTable: true });

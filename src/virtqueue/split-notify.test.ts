@@ -7,7 +7,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { Chain } from "./chain.js";
 import { Pop } from "./device-queue.js";
-import { busOf, makeRig, type Rig } from "./test-rig.js";
+import { busOf, makeRig, type Rig } from "./queue-rig.js";
 
 interface Party {
   asleep: boolean;
