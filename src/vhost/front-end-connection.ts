@@ -70,6 +70,8 @@ export class FrontEndConnection {
   #channelDecoder = new FrameDecoder();
   #isServing = false;
   #isClosed = false;
+  /** Who waits for an answer, in the order of the requests. */
+  readonly #waiting: { answer: Message | undefined }[] = [];
 
   /** Takes ownership of `fd`, a socket connected to a back-end. */
   constructor(fd: number, options: FrontEndOptions = {}) {
@@ -110,6 +112,11 @@ export class FrontEndConnection {
     closeSync(this.#channelFd);
     this.#channelFd = -1;
     this.#channelDecoder = new FrameDecoder();
+  }
+
+  /** Our end of the back-end channel, to be watched (and only that) for questions; -1 if there is none. */
+  get channelFd(): number {
+    return this.#channelFd;
   }
 
   /** Sends a message and waits for what is due. */
@@ -155,13 +162,24 @@ export class FrontEndConnection {
     }
   }
 
-  /** Waits for the next message of the back-end on the main socket. */
+  /**
+   * Waits for the next message of the back-end on the main socket. Waiting may serve a MISS, whose UPDATE waits for an
+   * answer of its own: answers come in the order of the requests, so the outer one's comes first.
+   */
   receive(): Message {
     const deadlineMs = performance.now() + this.#timeoutMs;
-    for (;;) {
-      const message = this.#tryReceive();
-      if (message !== undefined) return message;
-      this.#wait(deadlineMs, "an answer");
+    const own: { answer: Message | undefined } = { answer: undefined };
+    this.#waiting.push(own);
+    try {
+      while (own.answer === undefined) {
+        const message = this.#tryReceive();
+        const first = this.#waiting.find(({ answer }) => answer === undefined);
+        if (message === undefined) this.#wait(deadlineMs, "an answer");
+        else if (first !== undefined) first.answer = message;
+      }
+      return own.answer;
+    } finally {
+      this.#waiting.splice(this.#waiting.indexOf(own), 1);
     }
   }
 

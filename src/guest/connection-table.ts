@@ -1,0 +1,43 @@
+/** The driver's sockets by local and peer port. Hot path: `find` allocates nothing. */
+import type { GuestConnection } from "./connection.js";
+
+/** Where Linux begins to hand out local ports is random; any number above the privileged ones will do. */
+const FIRST_EPHEMERAL_PORT = 0x4000_0000;
+
+export class ConnectionTable {
+  readonly #byPorts = new Map<number, Map<number, GuestConnection>>();
+  #nextPort = FIRST_EPHEMERAL_PORT;
+  count = 0;
+
+  find(localPort: number, peerPort: number): GuestConnection | undefined {
+    return this.#byPorts.get(localPort)?.get(peerPort);
+  }
+
+  add(connection: GuestConnection): void {
+    let peers = this.#byPorts.get(connection.localPort);
+    if (peers === undefined) {
+      peers = new Map();
+      this.#byPorts.set(connection.localPort, peers);
+    }
+    peers.set(connection.peerPort, connection);
+    this.count++;
+  }
+
+  remove(connection: GuestConnection): void {
+    const peers = this.#byPorts.get(connection.localPort);
+    if (peers?.delete(connection.peerPort) !== true) return;
+    this.count--;
+    if (peers.size === 0) this.#byPorts.delete(connection.localPort);
+  }
+
+  /** A local port that no connection uses. */
+  ephemeralPort(): number {
+    do this.#nextPort = this.#nextPort === 0x7fff_ffff ? FIRST_EPHEMERAL_PORT : this.#nextPort + 1;
+    while (this.#byPorts.has(this.#nextPort));
+    return this.#nextPort;
+  }
+
+  all(): GuestConnection[] {
+    return [...this.#byPorts.values()].flatMap((peers) => [...peers.values()]);
+  }
+}
