@@ -31,8 +31,9 @@ export interface AddressSpace {
   beginChain(): void;
 
   /**
-   * Appends to `out` the host segments of `length` bytes at address `high * 2^32 + low` (both halves as unsigned
-   * 32-bit numbers). A length of 0 is OK and appends nothing. On MISS or FAULT `out` may hold a part; the caller
+   * Appends to `out` the host segments of `length` bytes at address `high * 2^32 + low`. Both halves may be signed or
+   * unsigned 32-bit numbers: `x | 0` at the call keeps the engine from boxing what exceeds 2^31. A length of 0 is OK and
+   * appends nothing. On MISS or FAULT `out` may hold a part; the caller
    * discards it. On MISS every unmapped page of the range has been noted as missing, so that a device which goes on
    * to translate the rest of its chain asks for everything in one round trip. Never blocks.
    */

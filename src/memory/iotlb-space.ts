@@ -6,11 +6,16 @@
 import { type Access, Outcome } from "./address.js";
 import type { AddressSpace, TranslationFault } from "./address-space.js";
 import { hex } from "./errors.js";
-import { type Iotlb, PAGE_COUNT, pageNumber } from "./iotlb.js";
+import type { Iotlb } from "./iotlb.js";
 import { type MissQueue, widened } from "./miss-queue.js";
 import type { SegmentList } from "./segments.js";
 
 const PAGE_BYTES = 4096;
+const TWO_TO_20 = 2 ** 20;
+const TWO_TO_32 = 2 ** 32;
+/** The highest upper half of an address. */
+const HIGHEST = TWO_TO_32 - 1;
+const OFFSET_MASK = PAGE_BYTES - 1;
 /** How many pages are remembered as having been asked for a wider permission. */
 const MOST_ASKED_PAGES = 1024;
 const NO_PAGE = -1;
@@ -22,8 +27,6 @@ export class IotlbSpace implements AddressSpace {
   readonly kind = "iova";
   fault: TranslationFault | undefined;
 
-  /** Position of the entry that the latest lookup found. */
-  #hint = 0;
   /** The chain whose entries are counted; 0 before the first, when nothing is. */
   #chain = 0;
   #chainEntries = 0;
@@ -59,49 +62,66 @@ export class IotlbSpace implements AddressSpace {
   }
 
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome {
+    const iotlb = this.iotlb;
+    const position = iotlb.find(low, high);
+    if (position >= 0 && (iotlb.permission[position] & access) === access) {
+      const pages = (high >>> 0) * TWO_TO_20 + (low >>> 12) - iotlb.startPage[position];
+      const begin = pages * PAGE_BYTES + ((low & OFFSET_MASK) - iotlb.startOffset[position]);
+      // Nearly every buffer lies in one entry.
+      if (begin + length <= iotlb.bytes[position]) {
+        iotlb.statistics.hits++;
+        if (this.#countEntry(position)) return this.#failTooMany(low, high);
+        out.append(iotlb.host[position] + begin, length);
+        return Outcome.OK;
+      }
+    }
+    return this.#walk(low, high, length, access, out);
+  }
+
+  /** Goes from entry to entry, and from missing page to missing page. */
+  #walk(firstLow: number, firstHigh: number, length: number, access: Access, out: SegmentList): Outcome {
     if (length === 0) return Outcome.OK;
     const iotlb = this.iotlb;
-    let page = pageNumber(low, high);
-    let offset = low & (PAGE_BYTES - 1);
-    if (page + Math.floor((offset + length - 1) / PAGE_BYTES) >= PAGE_COUNT) {
-      return this.#fail("outside-memory", page, offset, `${length} bytes wrap around at 2^64`);
+    let low = firstLow >>> 0;
+    let high = firstHigh >>> 0;
+    if (high === HIGHEST && low + length > TWO_TO_32) {
+      return this.#fail("outside-memory", low, high, `${length} bytes wrap around at 2^64`);
     }
     let remaining = length;
     let outcome: Outcome = Outcome.OK;
-    let position = iotlb.find(page, offset, this.#hint);
     for (;;) {
-      let taken: number;
-      if (position >= 0) {
-        this.#hint = position;
+      const page = high * TWO_TO_20 + (low >>> 12);
+      const offset = low & OFFSET_MASK;
+      const position = iotlb.find(low, high);
+      let taken = PAGE_BYTES - offset;
+      if (position < 0) {
+        iotlb.statistics.misses++;
+        outcome = Outcome.MISS;
+        if (this.#countMissing(page)) return this.#failTooMany(low, high);
+        if (!this.misses.note(page, offset, access)) return outcome;
+      } else {
         iotlb.statistics.hits++;
-        taken = Math.min(iotlb.bytesFrom(position, page, offset), remaining);
-        if ((iotlb.permission[position] & access) !== access) {
-          const answer = this.#askForMore(position, page, offset, access);
+        const begin =
+          (page - iotlb.startPage[position]) * PAGE_BYTES + (offset - iotlb.startOffset[position]);
+        const available = Math.min(iotlb.bytes[position] - begin, remaining);
+        if (this.#countEntry(position)) return this.#failTooMany(low, high);
+        if ((iotlb.permission[position] & access) === access) {
+          taken = available;
+          if (outcome === Outcome.OK) out.append(iotlb.host[position] + begin, taken);
+        } else {
+          const answer = this.#askForMore(position, low, high, access);
           if (answer === Outcome.FAULT) return answer;
           outcome = Outcome.MISS;
           if (this.misses.isFull) return outcome;
           // Of the entry's other pages each is asked for by itself: the answer may differ.
-          taken = Math.min(taken, PAGE_BYTES - offset);
-        } else if (outcome === Outcome.OK) {
-          out.append(iotlb.hostAt(position, page, offset), taken);
+          taken = Math.min(taken, available);
         }
-        if (this.#countEntry(position)) return this.#failTooMany(page, offset);
-      } else {
-        iotlb.statistics.misses++;
-        outcome = Outcome.MISS;
-        taken = PAGE_BYTES - offset;
-        if (this.#countMissing(page)) return this.#failTooMany(page, offset);
-        if (!this.misses.note(page, offset, access)) return Outcome.MISS;
       }
       remaining -= taken;
       if (remaining <= 0) return outcome;
-      const next = offset + taken;
-      offset = next % PAGE_BYTES;
-      page += (next - offset) / PAGE_BYTES;
-      position =
-        position >= 0 && iotlb.startsAt(position + 1, page, offset)
-          ? position + 1
-          : iotlb.find(page, offset, this.#hint);
+      const next = low + taken;
+      low = next >>> 0;
+      if (next >= TWO_TO_32) high++;
     }
   }
 
@@ -126,7 +146,9 @@ export class IotlbSpace implements AddressSpace {
    * mapped a ring page for reading when the used ring in it has to be written. If the entry comes back no better, or
    * the question stays without an answer, it is a FAULT; an INVALIDATE makes another question possible.
    */
-  #askForMore(position: number, page: number, offset: number, access: Access): Outcome {
+  #askForMore(position: number, low: number, high: number, access: Access): Outcome {
+    const page = high * TWO_TO_20 + (low >>> 12);
+    const granted = this.iotlb.permission[position];
     if (this.#askedAfterInvalidations !== this.iotlb.statistics.invalidations) {
       this.#askedAfterInvalidations = this.iotlb.statistics.invalidations;
       this.#askedPages.clear();
@@ -134,27 +156,22 @@ export class IotlbSpace implements AddressSpace {
     const asked = this.#askedPages.get(page) ?? 0;
     if ((asked & access) === access) {
       if (this.misses.isPending(page)) return Outcome.MISS;
-      return this.#fail(
-        "not-permitted",
-        page,
-        offset,
-        describeDenial(access, this.iotlb.permission[position]),
-      );
+      return this.#fail("not-permitted", low, high, describeDenial(access, granted));
     }
-    const wanted = widened(this.iotlb.permission[position], access);
-    if (!this.misses.note(page, offset, wanted)) return Outcome.MISS;
+    const wanted = widened(granted, access);
+    if (!this.misses.note(page, low & OFFSET_MASK, wanted)) return Outcome.MISS;
     if (this.#askedPages.size === MOST_ASKED_PAGES) this.#askedPages.clear();
     this.#askedPages.set(page, wanted);
     return Outcome.MISS;
   }
 
-  #failTooMany(page: number, offset: number): Outcome {
+  #failTooMany(low: number, high: number): Outcome {
     const most = this.mostPagesPerChain;
-    return this.#fail("too-many-pages", page, offset, `its chain needs more than ${most} pages at once`);
+    return this.#fail("too-many-pages", low, high, `its chain needs more than ${most} pages at once`);
   }
 
-  #fail(code: TranslationFault["code"], page: number, offset: number, why: string): Outcome {
-    const iova = BigInt(page) * BigInt(PAGE_BYTES) + BigInt(offset);
+  #fail(code: TranslationFault["code"], low: number, high: number, why: string): Outcome {
+    const iova = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
     this.fault = { code, message: `I/O virtual address ${hex(iova)}: ${why}` };
     return Outcome.FAULT;
   }

@@ -3,10 +3,10 @@
  * it points into the memory table's mappings. Does not send or read messages, and does not know what is missing
  * (`miss-queue.ts`) or what a chain is (`iotlb-space.ts`).
  *
- * Entries are inclusive ranges `start..last`, so nothing overflows at 2^64, and of any bytes, as vhost has them. An
- * address is a page number (exact as a double: below 2^52) and an offset in the page. Entries never overlap and are
- * kept sorted in columns, so that a search reads one array; putting one in moves those behind it, which costs a few
- * microseconds at 2048 entries against some twenty for the message that brought it. Looking up allocates nothing.
+ * An entry is a range of any bytes, as vhost has them: where it starts and how many bytes it has, never where it ends,
+ * so that nothing overflows at 2^64. An address is a page number (exact as a double: below 2^52) and an offset in the
+ * page. Entries never overlap and are kept sorted, in columns, so that a search reads one array; putting one in moves
+ * those behind it, a few microseconds at 2048 entries against some twenty for the message that brought it.
  */
 import { type Access, Access as AccessBits } from "./address.js";
 import { hex, MemoryError } from "./errors.js";
@@ -20,8 +20,11 @@ const PAGE_BYTES = 4096;
 const LAST_OFFSET = PAGE_BYTES - 1;
 const TWO_TO_20 = 2 ** 20;
 const TWO_TO_64 = 2n ** 64n;
-/** Page numbers of the 64-bit space are below this. */
-export const PAGE_COUNT = 2 ** 52;
+/** Where pages were found last, by the lowest bits of their numbers: a power of 2 as large as the table. */
+const HINTS = 2048;
+const HINT_MASK = HINTS - 1;
+/** Added to the serial of a pinned entry, so that it counts as younger than any other. */
+const PINNED_RANK = 2 ** 52;
 
 export interface IotlbStatistics {
   /** Lookups that found an entry, and that found none. */
@@ -48,6 +51,15 @@ interface Piece {
   readonly bytes: number;
 }
 
+interface Place {
+  readonly page: number;
+  readonly offset: number;
+}
+
+interface Range extends Place {
+  readonly bytes: number;
+}
+
 interface PinnedRange {
   readonly firstPage: number;
   readonly lastPage: number;
@@ -59,122 +71,76 @@ export class Iotlb {
   /** Changes when a mapping was removed, replaced or retired; not when one was only added. */
   generation = 0;
   readonly statistics: IotlbStatistics = { hits: 0, misses: 0, updates: 0, invalidations: 0, retired: 0 };
-  /** Allowed accesses of each entry, as bits of `Access`. */
+
+  // The columns, to be read only: the hot path of `iotlb-space.ts` does without calls that would box a double.
+  readonly startPage: Float64Array;
+  readonly startOffset: Uint16Array;
+  /** Exact: an entry is no larger than a region. */
+  readonly bytes: Float64Array;
+  /** Host address of the entry's first byte. */
+  readonly host: Float64Array;
+  /** Allowed accesses, as bits of `Access`. */
   readonly permission: Uint8Array;
   /** 1 for entries that touch a pinned range. */
   readonly pinned: Uint8Array;
-  /** The chain that was last counted to use the entry (`IotlbSpace.beginChain`). */
+  /** The chain that was last counted to use the entry (`IotlbSpace.beginChain`, which writes it). */
   readonly chain: Uint32Array;
-
-  readonly #startPage: Float64Array;
-  readonly #startOffset: Uint16Array;
-  readonly #lastPage: Float64Array;
-  readonly #lastOffset: Uint16Array;
-  /** Host address of the entry's first byte. */
-  readonly #host: Float64Array;
   /** Which UPDATE brought the entry: the lowest is the oldest. */
   readonly #serial: Float64Array;
   readonly #columns: readonly (Float64Array | Uint32Array | Uint16Array | Uint8Array)[];
+  readonly #hints = new Uint16Array(HINTS);
   #nextSerial = 1;
   #pins: PinnedRange[] = [];
   #pinnedPages = 0;
+  /** How many entries are left for what is not pinned. */
+  unpinnedCapacity: number;
 
   constructor(
     readonly memory: GuestMemory,
     readonly capacity: number = IOTLB_ENTRIES,
   ) {
+    this.unpinnedCapacity = capacity;
     // A replacement in the middle of an entry makes one more before room is made.
     const slots = capacity + 1;
-    this.#startPage = new Float64Array(slots);
-    this.#startOffset = new Uint16Array(slots);
-    this.#lastPage = new Float64Array(slots);
-    this.#lastOffset = new Uint16Array(slots);
-    this.#host = new Float64Array(slots);
-    this.#serial = new Float64Array(slots);
+    this.startPage = new Float64Array(slots);
+    this.startOffset = new Uint16Array(slots);
+    this.bytes = new Float64Array(slots);
+    this.host = new Float64Array(slots);
     this.permission = new Uint8Array(slots);
     this.pinned = new Uint8Array(slots);
     this.chain = new Uint32Array(slots);
+    this.#serial = new Float64Array(slots);
     this.#columns = [
-      this.#startPage,
-      this.#startOffset,
-      this.#lastPage,
-      this.#lastOffset,
-      this.#host,
-      this.#serial,
+      this.startPage,
+      this.startOffset,
+      this.bytes,
+      this.host,
       this.permission,
       this.pinned,
       this.chain,
+      this.#serial,
     ];
     // Regions that go away take the entries that point into them along: their host addresses are used again.
     memory.onRemoval((region) => this.flushRegion(region));
   }
 
-  /** How many entries are left for what is not pinned. */
-  get unpinnedCapacity(): number {
-    return Math.max(0, this.capacity - this.#pinnedPages);
-  }
-
-  // ---- hot path ----------------------------------------------------------------------------------------------
-
   /**
-   * The position of the entry that contains a byte, or -1. `hint` is a position that is tried first; any number that
-   * is not negative will do. Positions are valid until the table changes.
+   * The position of the entry that contains the byte at `high * 2^32 + low`, or -1. Positions are valid until the table
+   * changes. A search is eleven unpredictable branches at 2048 entries, so where a page was found last time is tried
+   * first; if the table changed since, that is merely the wrong place. Hot path: allocates nothing.
    */
-  find(page: number, offset: number, hint: number): number {
-    if (
-      hint < this.count &&
-      this.#startsAtOrBefore(hint, page, offset) &&
-      this.#endsAtOrAfter(hint, page, offset)
-    ) {
-      return hint;
+  find(low: number, high: number): number {
+    const page = (high >>> 0) * TWO_TO_20 + (low >>> 12);
+    const offset = low & LAST_OFFSET;
+    const slot = (low >>> 12) & HINT_MASK;
+    const hint = this.#hints[slot];
+    if (hint < this.count) {
+      const begin = (page - this.startPage[hint]) * PAGE_BYTES + (offset - this.startOffset[hint]);
+      if (begin >= 0 && begin < this.bytes[hint]) return hint;
     }
     const position = this.#lastStartingAtOrBefore(page, offset);
-    return position >= 0 && this.#endsAtOrAfter(position, page, offset) ? position : -1;
-  }
-
-  /** True if the entry at `position` exists and begins exactly here. */
-  startsAt(position: number, page: number, offset: number): boolean {
-    return (
-      position < this.count && this.#startPage[position] === page && this.#startOffset[position] === offset
-    );
-  }
-
-  /** Host address of a byte inside the entry at `position`. */
-  hostAt(position: number, page: number, offset: number): number {
-    return (
-      this.#host[position] +
-      (page - this.#startPage[position]) * PAGE_BYTES +
-      (offset - this.#startOffset[position])
-    );
-  }
-
-  /** How many bytes the entry at `position` has from a byte inside it to its end. */
-  bytesFrom(position: number, page: number, offset: number): number {
-    return (this.#lastPage[position] - page) * PAGE_BYTES + (this.#lastOffset[position] - offset) + 1;
-  }
-
-  #startsAtOrBefore(position: number, page: number, offset: number): boolean {
-    const start = this.#startPage[position];
-    return start < page || (start === page && this.#startOffset[position] <= offset);
-  }
-
-  #endsAtOrAfter(position: number, page: number, offset: number): boolean {
-    const last = this.#lastPage[position];
-    return last > page || (last === page && this.#lastOffset[position] >= offset);
-  }
-
-  #lastStartingAtOrBefore(page: number, offset: number): number {
-    const startPage = this.#startPage;
-    let low = 0;
-    let high = this.count;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (startPage[middle] <= page) low = middle + 1;
-      else high = middle;
-    }
-    let position = low - 1;
-    // Only entries smaller than a page share one.
-    while (position >= 0 && startPage[position] === page && this.#startOffset[position] > offset) position--;
+    if (position < 0 || this.#offsetIn(position, page, offset) >= this.bytes[position]) return -1;
+    this.#hints[slot] = position;
     return position;
   }
 
@@ -186,35 +152,28 @@ export class Iotlb {
    * duplicates stand, a lookup has one answer. Throws a MemoryError for a message that cannot be obeyed.
    */
   update(iova: bigint, size: bigint, uva: bigint, permission: number): void {
-    const where = `UPDATE iova=${hex(iova)} size=${hex(size)} uaddr=${hex(uva)} perm=${permission}`;
+    const where = () => `UPDATE iova=${hex(iova)} size=${hex(size)} uaddr=${hex(uva)} perm=${permission}`;
     checkRange(iova, size, where);
     if (permission < AccessBits.READ || permission > AccessBits.READ_WRITE || !Number.isInteger(permission)) {
-      throw new MemoryError("bad-permission", `${where}: permission has to be 1, 2 or 3`);
+      throw new MemoryError("bad-permission", `${where()}: permission has to be 1, 2 or 3`);
     }
     const pieces = this.#resolve(uva, size, where);
     if (pieces.length > this.capacity) {
       throw new MemoryError(
         "no-room",
-        `${where}: spans more regions than there are entries (${this.capacity})`,
+        `${where()}: spans more regions than there are entries (${this.capacity})`,
       );
     }
-    const last = iova + size - 1n;
-    const startPage = pageOf(iova);
-    const startOffset = offsetOf(iova);
+    const range: Range = { page: pageOf(iova), offset: offsetOf(iova), bytes: Number(size) };
     const serial = this.#nextSerial++;
     this.statistics.updates++;
-    if (this.#isRepetition(startPage, startOffset, last, pieces, permission, serial)) return;
-    this.#cut(startPage, startOffset, pageOf(last), offsetOf(last));
+    if (this.#isRepetition(range, pieces, permission, serial)) return;
+    this.#cut(range);
     this.#makeRoom(pieces.length);
-    let page = startPage;
-    let offset = startOffset;
+    let covered = 0;
     for (const { host, bytes } of pieces) {
-      const lastByte = offset + bytes - 1;
-      const lastPage = page + Math.floor(lastByte / PAGE_BYTES);
-      const lastOffset = lastByte % PAGE_BYTES;
-      this.#insert(page, offset, lastPage, lastOffset, host, permission, serial);
-      page = lastOffset === LAST_OFFSET ? lastPage + 1 : lastPage;
-      offset = (lastOffset + 1) % PAGE_BYTES;
+      this.#insert(placeAfter(range, covered), bytes, host, permission, serial);
+      covered += bytes;
     }
   }
 
@@ -227,14 +186,14 @@ export class Iotlb {
    */
   invalidate(iova: bigint, size: bigint): void {
     try {
-      checkRange(iova, size, `INVALIDATE iova=${hex(iova)} size=${hex(size)}`);
+      checkRange(iova, size, () => `INVALIDATE iova=${hex(iova)} size=${hex(size)}`);
     } catch (error) {
       this.clear();
       throw error;
     }
     this.statistics.invalidations++;
     const last = iova + size - 1n;
-    const from = this.#firstOverlap(pageOf(iova), offsetOf(iova));
+    const from = this.#firstEndingAfter(pageOf(iova), offsetOf(iova));
     const to = this.#lastStartingAtOrBefore(pageOf(last), offsetOf(last)) + 1;
     if (to <= from) return;
     this.#removeBlock(from, to);
@@ -244,7 +203,7 @@ export class Iotlb {
   /** Removes the entries that point into a region of the memory table. */
   flushRegion(region: Pick<Region, "host" | "size">): void {
     for (let position = this.count - 1; position >= 0; position--) {
-      const host = this.#host[position];
+      const host = this.host[position];
       if (host < region.host || host >= region.host + region.size) continue;
       this.#removeBlock(position, position + 1);
       this.generation++;
@@ -264,8 +223,8 @@ export class Iotlb {
    */
   pin(low: number, high: number, length: number): void {
     if (length === 0) return;
-    const firstPage = pageNumber(low, high);
-    const lastPage = firstPage + Math.floor(((low % PAGE_BYTES) + length - 1) / PAGE_BYTES);
+    const firstPage = (high >>> 0) * TWO_TO_20 + (low >>> 12);
+    const lastPage = firstPage + Math.floor(((low & LAST_OFFSET) + length - 1) / PAGE_BYTES);
     this.#pins.push({ firstPage, lastPage });
     this.#pinnedPages += lastPage - firstPage + 1;
     this.#markPinned();
@@ -286,10 +245,12 @@ export class Iotlb {
   entries(): IotlbEntry[] {
     const entries: IotlbEntry[] = [];
     for (let position = 0; position < this.count; position++) {
-      const iova = BigInt(this.#startPage[position]) * 4096n + BigInt(this.#startOffset[position]);
-      const last = BigInt(this.#lastPage[position]) * 4096n + BigInt(this.#lastOffset[position]);
-      const permission = this.permission[position] as Access;
-      entries.push({ iova, size: last - iova + 1n, host: this.#host[position], permission });
+      entries.push({
+        iova: BigInt(this.startPage[position]) * 4096n + BigInt(this.startOffset[position]),
+        size: BigInt(this.bytes[position]),
+        host: this.host[position],
+        permission: this.permission[position] as Access,
+      });
     }
     return entries;
   }
@@ -297,7 +258,7 @@ export class Iotlb {
   // ---- changing the table ------------------------------------------------------------------------------------
 
   /** The host-contiguous pieces of a range of user addresses: more than one if it spans regions. */
-  #resolve(uva: bigint, size: bigint, where: string): Piece[] {
+  #resolve(uva: bigint, size: bigint, where: () => string): Piece[] {
     const pieces: Piece[] = [];
     // Number() may round what is beyond 2^53, but that is in no region either way.
     let at = Number(uva);
@@ -306,7 +267,7 @@ export class Iotlb {
       const available = this.memory.contiguousFromUva(at);
       if (available === 0) {
         const name = this.memory.guestAddressesOnly ? "guest-physical" : "user";
-        throw new MemoryError("outside-memory", `${where}: ${name} address ${hex(at)} is in no region`);
+        throw new MemoryError("outside-memory", `${where()}: ${name} address ${hex(at)} is in no region`);
       }
       const bytes = Math.min(available, remaining);
       pieces.push({ host: this.memory.uvaToHost(at), bytes });
@@ -317,61 +278,78 @@ export class Iotlb {
   }
 
   /** True if one entry already says the same (QEMU repeats itself). It becomes as young as the message. */
-  #isRepetition(
-    page: number,
-    offset: number,
-    last: bigint,
-    pieces: readonly Piece[],
-    permission: number,
-    serial: number,
-  ): boolean {
-    const position = this.find(page, offset, 0);
+  #isRepetition(range: Range, pieces: readonly Piece[], permission: number, serial: number): boolean {
+    const position = this.#lastStartingAtOrBefore(range.page, range.offset);
     if (position < 0 || pieces.length !== 1 || this.permission[position] !== permission) return false;
-    if (!this.#endsAtOrAfter(position, pageOf(last), offsetOf(last))) return false;
-    if (this.hostAt(position, page, offset) !== pieces[0].host) return false;
+    const begin = this.#offsetIn(position, range.page, range.offset);
+    if (begin + range.bytes > this.bytes[position]) return false;
+    if (this.host[position] + begin !== pieces[0].host) return false;
     this.#serial[position] = serial;
     return true;
   }
 
-  /** The position of the first entry that ends at or after a byte. */
-  #firstOverlap(page: number, offset: number): number {
-    const position = this.#lastStartingAtOrBefore(page, offset);
-    return position >= 0 && this.#endsAtOrAfter(position, page, offset) ? position : position + 1;
-  }
-
   /** Unmaps exactly a range: entries that reach beyond it keep the rest. */
-  #cut(startPage: number, startOffset: number, lastPage: number, lastOffset: number): void {
-    let from = this.#firstOverlap(startPage, startOffset);
-    let to = this.#lastStartingAtOrBefore(lastPage, lastOffset) + 1;
+  #cut(range: Range): void {
+    const end = placeAfter(range, range.bytes);
+    let from = this.#firstEndingAfter(range.page, range.offset);
+    let to = this.#firstStartingAtOrAfter(end.page, end.offset);
     if (to <= from) return;
     this.generation++;
-    const final = to - 1;
-    const endsAfter =
-      this.#lastPage[final] > lastPage ||
-      (this.#lastPage[final] === lastPage && this.#lastOffset[final] > lastOffset);
-    const startsBefore =
-      this.#startPage[from] < startPage ||
-      (this.#startPage[from] === startPage && this.#startOffset[from] < startOffset);
-    if (endsAfter && startsBefore && from === final) {
-      this.#duplicate(from);
+    // How many bytes the first entry has before the range, and the final one from its start to the end of the range.
+    const before = this.#offsetIn(from, range.page, range.offset);
+    const within = this.#offsetIn(to - 1, end.page, end.offset);
+    const endsAfter = within < this.bytes[to - 1];
+    if (before > 0 && endsAfter && from === to - 1) {
+      this.#openGap(from);
       to++;
     }
-    if (startsBefore) {
-      this.#lastPage[from] = startOffset > 0 ? startPage : startPage - 1;
-      this.#lastOffset[from] = startOffset > 0 ? startOffset - 1 : LAST_OFFSET;
+    if (before > 0) {
+      this.bytes[from] = before;
       this.#markPinnedAt(from);
       from++;
     }
     if (endsAfter) {
       to--;
-      const page = lastOffset === LAST_OFFSET ? lastPage + 1 : lastPage;
-      const offset = (lastOffset + 1) % PAGE_BYTES;
-      this.#host[to] = this.hostAt(to, page, offset);
-      this.#startPage[to] = page;
-      this.#startOffset[to] = offset;
+      this.startPage[to] = end.page;
+      this.startOffset[to] = end.offset;
+      this.host[to] += within;
+      this.bytes[to] -= within;
       this.#markPinnedAt(to);
     }
     this.#removeBlock(from, to);
+  }
+
+  /** How many bytes after the start of the entry at `position` an address is; negative before it. */
+  #offsetIn(position: number, page: number, offset: number): number {
+    // Rounded where it exceeds 2^53, which is beyond any entry.
+    return (page - this.startPage[position]) * PAGE_BYTES + (offset - this.startOffset[position]);
+  }
+
+  #lastStartingAtOrBefore(page: number, offset: number): number {
+    const startPage = this.startPage;
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (startPage[middle] <= page) low = middle + 1;
+      else high = middle;
+    }
+    let position = low - 1;
+    // Only entries smaller than a page share one.
+    while (position >= 0 && startPage[position] === page && this.startOffset[position] > offset) position--;
+    return position;
+  }
+
+  #firstStartingAtOrAfter(page: number, offset: number): number {
+    const position = this.#lastStartingAtOrBefore(page, offset);
+    return position >= 0 && this.#offsetIn(position, page, offset) === 0 ? position : position + 1;
+  }
+
+  #firstEndingAfter(page: number, offset: number): number {
+    const position = this.#lastStartingAtOrBefore(page, offset);
+    return position >= 0 && this.#offsetIn(position, page, offset) < this.bytes[position]
+      ? position
+      : position + 1;
   }
 
   /** Retires entries until `entries` more fit. */
@@ -387,37 +365,31 @@ export class Iotlb {
   /** The position of the oldest entry that is not pinned; of the oldest at all if every one is. */
   #oldest(): number {
     let oldest = 0;
-    for (let position = 1; position < this.count; position++) {
-      const pinned = this.pinned[position] - this.pinned[oldest];
-      if (pinned < 0 || (pinned === 0 && this.#serial[position] < this.#serial[oldest])) oldest = position;
+    let lowest = Number.POSITIVE_INFINITY;
+    for (let position = 0; position < this.count; position++) {
+      const rank = this.#serial[position] + this.pinned[position] * PINNED_RANK;
+      if (rank >= lowest) continue;
+      lowest = rank;
+      oldest = position;
     }
     return oldest;
   }
 
-  #insert(
-    startPage: number,
-    startOffset: number,
-    lastPage: number,
-    lastOffset: number,
-    host: number,
-    permission: number,
-    serial: number,
-  ): void {
-    const position = this.#lastStartingAtOrBefore(startPage, startOffset) + 1;
-    for (const column of this.#columns) column.copyWithin(position + 1, position, this.count);
-    this.count++;
-    this.#startPage[position] = startPage;
-    this.#startOffset[position] = startOffset;
-    this.#lastPage[position] = lastPage;
-    this.#lastOffset[position] = lastOffset;
-    this.#host[position] = host;
-    this.#serial[position] = serial;
+  #insert(start: Place, bytes: number, host: number, permission: number, serial: number): void {
+    const position = this.#lastStartingAtOrBefore(start.page, start.offset) + 1;
+    this.#openGap(position);
+    this.startPage[position] = start.page;
+    this.startOffset[position] = start.offset;
+    this.bytes[position] = bytes;
+    this.host[position] = host;
     this.permission[position] = permission;
     this.chain[position] = 0;
+    this.#serial[position] = serial;
     this.#markPinnedAt(position);
   }
 
-  #duplicate(position: number): void {
+  /** Moves the entries from `position` on one place further. The one that was there is then there twice. */
+  #openGap(position: number): void {
     for (const column of this.#columns) column.copyWithin(position + 1, position, this.count);
     this.count++;
   }
@@ -429,11 +401,15 @@ export class Iotlb {
   }
 
   #markPinned(): void {
+    this.unpinnedCapacity = Math.max(0, this.capacity - this.#pinnedPages);
     for (let position = 0; position < this.count; position++) this.#markPinnedAt(position);
   }
 
   #markPinnedAt(position: number): void {
-    this.pinned[position] = this.#isPinned(this.#startPage[position], this.#lastPage[position]) ? 1 : 0;
+    const firstPage = this.startPage[position];
+    const lastByte = this.startOffset[position] + this.bytes[position] - 1;
+    const lastPage = firstPage + Math.floor(lastByte / PAGE_BYTES);
+    this.pinned[position] = this.#isPinned(firstPage, lastPage) ? 1 : 0;
   }
 
   #isPinned(firstPage: number, lastPage: number): boolean {
@@ -444,9 +420,10 @@ export class Iotlb {
   }
 }
 
-/** The page number of an address given as halves. */
-export function pageNumber(low: number, high: number): number {
-  return high * TWO_TO_20 + (low >>> 12);
+/** The place `bytes` after the start of a range. At the very end of the space this is page 2^52, which no entry has. */
+function placeAfter({ page, offset }: Place, bytes: number): Place {
+  const sum = offset + bytes;
+  return { page: page + Math.floor(sum / PAGE_BYTES), offset: sum % PAGE_BYTES };
 }
 
 function pageOf(iova: bigint): number {
@@ -458,9 +435,9 @@ function offsetOf(iova: bigint): number {
 }
 
 /** A range has at least one byte and its last byte is below 2^64. */
-function checkRange(iova: bigint, size: bigint, where: string): void {
-  if (size <= 0n) throw new MemoryError("empty", `${where}: the range is empty`);
+function checkRange(iova: bigint, size: bigint, where: () => string): void {
+  if (size <= 0n) throw new MemoryError("empty", `${where()}: the range is empty`);
   if (iova < 0n || iova + size > TWO_TO_64) {
-    throw new MemoryError("address-overflow", `${where}: the range ends beyond 2^64`);
+    throw new MemoryError("address-overflow", `${where()}: the range ends beyond 2^64`);
   }
 }

@@ -24,6 +24,15 @@ test("guest-physical and user addresses above 4 GiB lead to the same host addres
   assert.deepEqual([out.count, out.address[0], out.length[0]], [1, region.host + 0x10, 40]);
 });
 
+test("halves of an address mean the same as signed and as unsigned numbers", () => {
+  const memory = new GuestMemory();
+  const region = addRegion(memory, { gpa: 0xffff_f000, size: PAGE, uva: UVA });
+  const out = new SegmentList();
+  assert.equal(new TableSpace("gpa", memory).translate(-16, 0, 16, Access.READ, out), Outcome.OK);
+  assert.equal(out.address[0], region.host + PAGE - 16);
+  assert.equal(new TableSpace("gpa", memory).translate(0, -1, 1, Access.READ, out), Outcome.FAULT);
+});
+
 test("a range that leaves the table by one byte is a fault that names it", () => {
   const { gpa, out } = setUp();
   assert.equal(gpa.translate(0, 1, 4 * PAGE, Access.READ, out), Outcome.OK);

@@ -30,15 +30,15 @@ export class TableSpace implements AddressSpace {
   /** The memory table has no permissions: vhost-user shares all regions readable and writable. */
   translate(low: number, high: number, length: number, _access: Access, out: SegmentList): Outcome {
     if (length === 0) return Outcome.OK;
-    if (high < HIGH_OF_TWO_TO_53) {
-      const address = high * TWO_TO_32 + low;
+    if (high >>> 0 < HIGH_OF_TWO_TO_53) {
+      const address = (high >>> 0) * TWO_TO_32 + (low >>> 0);
       const isInside =
         this.kind === "gpa"
           ? this.memory.resolveGpa(address, length, out)
           : this.memory.resolveUva(address, length, out);
       if (isInside) return Outcome.OK;
     }
-    const address = (BigInt(high) << 32n) | BigInt(low);
+    const address = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
     const name = this.kind === "gpa" ? "guest-physical" : "user";
     this.fault = {
       code: "outside-memory",
