@@ -23,7 +23,11 @@ export const setFeatures = taking("u64", (session, { value }) => {
   const verdicts = judgement.verdicts.map(describeVerdict);
   session.log.log({
     event: "negotiated",
-    message: [`features ${describeFeatures(value, "vsock")}`, ...verdicts].join("; "),
+    message: [
+      `features ${describeFeatures(value, "vsock")}`,
+      `protocol features ${describeProtocolFeatures(session.protocolFeatures, session.policy.explicitBit)}`,
+      ...verdicts,
+    ].join("; "),
     fields: {
       offered: hex(session.offeredFeatures),
       acknowledged: hex(value),

@@ -150,13 +150,16 @@ export class FrontEndConnection {
     }
   }
 
-  /** Sends any bytes, descriptors with the first of them; waits for room in the socket. */
+  /**
+   * Sends any bytes, descriptors with the first of them; waits for room in the socket. Serves no question meanwhile:
+   * what that sends would land in the middle of these bytes.
+   */
   sendBytes(bytes: Uint8Array, fds: readonly number[] = []): void {
     let at = 0;
     const deadlineMs = performance.now() + this.#timeoutMs;
     while (at < bytes.length) {
       const sent = sendMessage(this.#fd, bytes.subarray(at), at === 0 ? fds : []);
-      if (sent === -errno.EAGAIN) this.#wait(deadlineMs, "room in the socket");
+      if (sent === -errno.EAGAIN) this.#letPass(deadlineMs, "room in the socket");
       else if (sent < 0) throw new FrontEndError("closed", `the back-end left: ${errnoName(-sent)}`);
       else at += sent;
     }
@@ -227,7 +230,10 @@ export class FrontEndConnection {
   }
 
   #wait(deadlineMs: number, what: string): void {
-    if (this.serve() > 0) return;
+    if (this.serve() === 0) this.#letPass(deadlineMs, what);
+  }
+
+  #letPass(deadlineMs: number, what: string): void {
     const remainingMs = deadlineMs - performance.now();
     if (remainingMs <= 0) throw new FrontEndError("timeout", `waited ${this.#timeoutMs} ms for ${what}`);
     this.#pump(Math.min(PUMP_MS, Math.ceil(remainingMs)));

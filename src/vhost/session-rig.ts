@@ -69,6 +69,7 @@ export class EchoDevice implements BackendDevice {
   }
 
   queueStarted(queue: BackendQueue): void {
+    if (this.running.has(queue.index)) throw new Error(`queue ${queue.index} runs already`);
     this.events.push(`start ${queue.index}`);
     this.running.set(queue.index, queue);
     if (queue.kickFd >= 0) {
@@ -93,6 +94,10 @@ export class EchoDevice implements BackendDevice {
 
   memoryAvailable(): void {
     this.events.push("memory");
+    this.processAll();
+  }
+
+  processAll(): void {
     for (const queue of [...this.running.values()]) this.process(queue);
   }
 
