@@ -179,6 +179,14 @@ async function hostSenderGone(lab: Lab): Promise<void> {
   else assert.match(report, /: ECONNRESET$/);
 }
 
+/** Nothing that the device did made the guest's drivers or its IOMMU complain. */
+async function kernelIsContent(lab: Lab): Promise<void> {
+  const complaint =
+    /(virtio|vsock).*(not a head|out of range|fail|error|truncated)|DMAR:.*fault|Oops|BUG: (unable|kernel|bad)/i;
+  const complaints = (await lab.guest.lines("dmesg")).filter((line) => complaint.test(line));
+  assert.deepEqual(complaints, []);
+}
+
 export const checks: Check[] = [
   { name: "an echo started by the guest", run: (lab) => echoFromGuest(lab, 262144) },
   { name: "an echo started by the host", run: (lab) => echoFromHost(lab, 262144) },
@@ -216,4 +224,5 @@ export const checks: Check[] = [
   { name: "an application that sends on the host goes away", run: hostSenderGone },
   { name: "after all that the guest still gets its echo", run: (lab) => echoFromGuest(lab) },
   { name: "after all that the host still gets its echo", run: (lab) => echoFromHost(lab) },
+  { name: "after all that the guest's kernel has nothing to complain about", run: kernelIsContent },
 ];

@@ -80,27 +80,28 @@ interface Mirrors {
   security: string;
 }
 
+/** What `apt-get update` would fetch, from the sources alone: a bare machine has no package lists yet. */
+function listedUris(): string {
+  const emptyLists = join(vmFolder, "apt/empty");
+  mkdirSync(join(emptyLists, "partial"), { recursive: true });
+  return run("apt-get", ["-o", `Dir::State::lists=${emptyLists}`, "update", "--print-uris"]);
+}
+
 /** The mirror that this machine itself uses, so that nothing is fetched from a place its owner did not choose. */
 function findMirrors(): Mirrors {
   const chosen = process.env.BIT33_DEBIAN_MIRROR?.replace(/\/+$/, "");
   if (chosen) return { main: chosen, security: `${chosen}-security` };
   const isDebian = /^ID=debian$/m.test(readFileSync("/etc/os-release", "utf8"));
-  const targets = run("apt-get", [
-    "indextargets",
-    "--format",
-    "$(REPO_URI) $(RELEASE)",
-    "Created-By: Packages",
-  ]);
-  const rows = targets.trim().split("\n");
-  const find = (wanted: (suite: string) => boolean): string | undefined =>
-    rows.map((row) => row.split(" ")).find(([, suite]) => suite !== undefined && wanted(suite))?.[0];
-  const main = find((suite) => /^[a-z]+$/.test(suite));
+  const suiteRoots = [...listedUris().matchAll(/^'(.*\/)dists\/([^/]+)\/InRelease'/gm)];
+  const find = (wanted: RegExp): string | undefined =>
+    suiteRoots.find(([, , suite]) => wanted.test(suite ?? ""))?.[1];
+  const main = find(/^[a-z]+$/);
   if (!isDebian || main === undefined) {
     throw new SetupError(
       "this machine's apt has no Debian mirror to take the kernels from: set BIT33_DEBIAN_MIRROR=<its address>, and let <that address>-security be its security archive",
     );
   }
-  const security = find((suite) => suite.endsWith("-security")) ?? `${main.replace(/\/+$/, "")}-security`;
+  const security = find(/-security$/) ?? `${main.replace(/\/+$/, "")}-security`;
   return { main, security };
 }
 

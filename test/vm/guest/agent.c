@@ -663,7 +663,6 @@ static void start_job(const char *id, const struct command *command, char **word
 	}
 	if (pid == 0) {
 		job_id = id;
-		signal(SIGCHLD, SIG_DFL);
 		command->run(word);
 		FINISH_FAIL("the command returned without a result");
 	}
@@ -776,15 +775,20 @@ int main(void)
 {
 	static char input[4096];
 	struct sigaction child = { .sa_handler = nothing };
+	sigset_t blocked, none;
 	size_t used = 0;
 
 	boot();
-	/* A dead child must end the poll below at once: no SA_RESTART, and poll never restarts anyway. */
+	/* A child's death is let in only by ppoll, which it ends: none is seen late, whenever it comes. */
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	sigaction(SIGCHLD, &child, NULL);
 	for (;;) {
 		struct pollfd control = { .fd = control_fd, .events = POLLIN };
 
-		poll(&control, 1, 1000);
+		ppoll(&control, 1, NULL, &none);
 		reap();
 		if (!(control.revents & POLLIN))
 			continue;
