@@ -30,7 +30,7 @@ export interface HostReader {
   readonly offset: number;
 }
 
-/** What both kinds of queue are set up from. Addresses are those of SET_VRING_ADDR, in `ringSpace`. */
+/** What a split queue is set up from. Addresses are those of SET_VRING_ADDR, in `ringSpace`. */
 export interface SplitQueueSetup {
   /** The queue's number, for messages. */
   readonly index: number;
@@ -86,7 +86,7 @@ export interface DeviceQueue {
   /** How many chains wait. 0 also when the queue is broken or not prepared. */
   available(): number;
 
-  /** What GET_VRING_BASE answers. */
+  /** What GET_VRING_BASE answers. Chains in flight count as taken: push or unpop them first, or they are lost. */
   readonly nextAvail: number;
 
   /** Set once the queue is broken, for good. */

@@ -12,6 +12,8 @@ import { IndirectTable } from "./indirect-table.js";
 import { DESC, DESC_BYTES, DescFlag, MOST_QUEUE_SIZE } from "./layout.js";
 import type { RingArea } from "./ring-area.js";
 
+const DESC_SHIFT = Math.log2(DESC_BYTES);
+
 /** 2.7.5.2: a driver must not make a chain longer than this in total. */
 const MOST_CHAIN_BYTES = 2 ** 32;
 
@@ -21,11 +23,24 @@ const MOST_CHAIN_BYTES = 2 ** 32;
  */
 export const MOST_INDIRECT_ENTRIES = MOST_QUEUE_SIZE;
 
+/** What is said about each kind of bad chain. Kept out of the hot functions, which V8 inlines only while short. */
+const TEXTS = {
+  "chain-loops": "the chain is longer than its table, so it loops",
+  "chain-too-large": "the chain has more than 2^32 bytes (virtio 1.4, 2.7.5.2)",
+  "readable-after-writable": "readable after a writable one (virtio 1.4, 2.7.4.2)",
+  "indirect-not-negotiated": "INDIRECT without VIRTIO_F_INDIRECT_DESC",
+  "indirect-with-next": "INDIRECT and NEXT together (virtio 1.4, 2.7.5.3.1)",
+  "indirect-nested": "INDIRECT inside an indirect table (virtio 1.4, 2.7.5.3.1)",
+} as const satisfies Partial<Record<QueueFailureCode, string>>;
+
 export interface ChainProblem {
   readonly code: QueueFailureCode;
   /** The descriptor, and what is wrong with it. */
   readonly text: string;
 }
+
+/** As the number of an entry: the descriptor is one of the queue's own. */
+const NOT_IN_TABLE = -1;
 
 export class SplitChainWalker {
   /** Why the latest `walk` ended in FAULT. */
@@ -62,8 +77,7 @@ export class SplitChainWalker {
     let outcome: Outcome = Outcome.OK;
     let index = head;
     for (;;) {
-      if (chain.descriptorCount === this.#size)
-        return this.#fail("chain-loops", chain, index, "", `the chain is longer than the queue`);
+      if (chain.descriptorCount === this.#size) return this.#fail("chain-loops", chain, index, NOT_IN_TABLE);
       chain.descriptorCount++;
       const at = desc.base + index * DESC_BYTES;
       const words = desc.words32[at >>> desc.shift];
@@ -76,32 +90,33 @@ export class SplitChainWalker {
         const found = this.#walkTable(index, low, high, length, flagsAndNext, chain);
         return found === Outcome.OK ? outcome : found;
       }
-      const found = this.#addBuffer(chain, low, high, length, flagsAndNext, index, -1);
-      if (found === Outcome.FAULT) return found;
-      if (found === Outcome.MISS) outcome = found;
+      const found = this.#addBuffer(chain, low, high, length, flagsAndNext, index, NOT_IN_TABLE);
+      if (found !== Outcome.OK) {
+        if (found === Outcome.FAULT) return found;
+        outcome = found;
+      }
       if ((flagsAndNext & DescFlag.NEXT) === 0) return outcome;
       const next = flagsAndNext >>> 16;
-      if (next >= this.#size)
-        return this.#fail("next-out-of-range", chain, index, "", `next ${next} points outside of the queue`);
+      if (next >= this.#size) return this.#failNext(chain, index, NOT_IN_TABLE, next, this.#size);
       index = next;
     }
   }
 
   /** Follows the indirect table that descriptor `owner` refers to. The WRITE flag of `owner` means nothing (2.7.5.3.2). */
   #walkTable(owner: number, low: number, high: number, length: number, flags: number, chain: Chain): Outcome {
-    const problem = this.#tableProblem(length, flags);
-    if (problem !== undefined) return this.#fail(problem.code, chain, owner, "", problem.text);
+    if (!this.#indirect) return this.#fail("indirect-not-negotiated", chain, owner, NOT_IN_TABLE);
+    if ((flags & DescFlag.NEXT) !== 0) return this.#fail("indirect-with-next", chain, owner, NOT_IN_TABLE);
+    const entries = length >>> DESC_SHIFT;
+    if (length !== entries << DESC_SHIFT || entries === 0 || entries > MOST_INDIRECT_ENTRIES)
+      return this.#failLength(chain, owner, length);
     const table = this.#table;
     const opened = table.open(this.#space, low, high, length);
-    if (opened === Outcome.FAULT)
-      return this.#fail("buffer-unreachable", chain, owner, "", this.#faultText("its indirect table"));
-    if (opened === Outcome.MISS) return opened;
-    const entries = length / DESC_BYTES;
+    if (opened !== Outcome.OK)
+      return opened === Outcome.MISS ? opened : this.#failFault(chain, owner, NOT_IN_TABLE, "indirect table");
     let outcome: Outcome = Outcome.OK;
     let index = 0;
     for (let walked = 0; ; walked++) {
-      if (walked === entries)
-        return this.#fail("chain-loops", chain, owner, `entry ${index}`, `the indirect chain loops`);
+      if (walked === entries) return this.#fail("chain-loops", chain, owner, index);
       chain.descriptorCount++;
       const at = table.locate(index);
       const data = table.data;
@@ -109,36 +124,17 @@ export class SplitChainWalker {
       const entryHigh = data.getUint32(at + 4, true);
       const entryLength = data.getUint32(at + DESC.len.offset, true);
       const flagsAndNext = data.getUint32(at + DESC.flags.offset, true);
-      if ((flagsAndNext & DescFlag.INDIRECT) !== 0)
-        return this.#fail("indirect-nested", chain, owner, `entry ${index}`, `INDIRECT inside a table`);
+      if ((flagsAndNext & DescFlag.INDIRECT) !== 0) return this.#fail("indirect-nested", chain, owner, index);
       const found = this.#addBuffer(chain, entryLow, entryHigh, entryLength, flagsAndNext, owner, index);
-      if (found === Outcome.FAULT) return found;
-      if (found === Outcome.MISS) outcome = found;
+      if (found !== Outcome.OK) {
+        if (found === Outcome.FAULT) return found;
+        outcome = found;
+      }
       if ((flagsAndNext & DescFlag.NEXT) === 0) return outcome;
       const next = flagsAndNext >>> 16;
-      if (next >= entries)
-        return this.#fail(
-          "next-out-of-range",
-          chain,
-          owner,
-          `entry ${index}`,
-          `next ${next} points outside of the table's ${entries} entries`,
-        );
+      if (next >= entries) return this.#failNext(chain, owner, index, next, entries);
       index = next;
     }
-  }
-
-  #tableProblem(length: number, flags: number): { code: QueueFailureCode; text: string } | undefined {
-    if (!this.#indirect)
-      return { code: "indirect-not-negotiated", text: "INDIRECT without VIRTIO_F_INDIRECT_DESC" };
-    if ((flags & DescFlag.NEXT) !== 0)
-      return { code: "indirect-with-next", text: "INDIRECT and NEXT together (2.7.5.3.1)" };
-    if (length === 0 || length % DESC_BYTES !== 0 || length / DESC_BYTES > MOST_INDIRECT_ENTRIES)
-      return {
-        code: "indirect-length",
-        text: `an indirect table of ${length} bytes: a multiple of 16, at most ${MOST_INDIRECT_ENTRIES} entries`,
-      };
-    return undefined;
   }
 
   /** Adds one buffer to the chain. A buffer of no bytes is nowhere, so its address is not looked at. */
@@ -154,43 +150,43 @@ export class SplitChainWalker {
     const writable = (flags & DescFlag.WRITE) !== 0;
     // A MISS leaves its part of the bytes out of the lists, so the sum is kept apart.
     this.#chainBytes += length;
-    if (this.#chainBytes > MOST_CHAIN_BYTES)
-      return this.#fail("chain-too-large", chain, index, entryName(entry), `more than 2^32 bytes (2.7.5.2)`);
+    if (this.#chainBytes > MOST_CHAIN_BYTES) return this.#fail("chain-too-large", chain, index, entry);
     if (writable) this.#sawWritable = true;
-    else if (this.#sawWritable)
-      return this.#fail(
-        "readable-after-writable",
-        chain,
-        index,
-        entryName(entry),
-        `readable after a writable one (2.7.4.2)`,
-      );
+    else if (this.#sawWritable) return this.#fail("readable-after-writable", chain, index, entry);
     if (length === 0) return Outcome.OK;
-    const found = writable
-      ? this.#space.translate(low, high, length, Access.WRITE, chain.writable)
-      : this.#space.translate(low, high, length, Access.READ, chain.readable);
-    if (found === Outcome.FAULT)
-      return this.#fail(
-        "buffer-unreachable",
-        chain,
-        index,
-        entryName(entry),
-        this.#faultText(`its ${writable ? "writable" : "readable"} buffer`),
-      );
-    return found;
+    const found = this.#space.translate(
+      low,
+      high,
+      length,
+      writable ? Access.WRITE : Access.READ,
+      writable ? chain.writable : chain.readable,
+    );
+    if (found !== Outcome.FAULT) return found;
+    return this.#failFault(chain, index, entry, writable ? "writable buffer" : "readable buffer");
   }
 
-  #faultText(what: string): string {
-    return `${what} cannot be reached: ${this.#space.fault?.message ?? "no reason given"}`;
+  #fail(code: keyof typeof TEXTS, chain: Chain, index: number, entry: number): Outcome {
+    return this.#failWith(code, chain, index, entry, TEXTS[code]);
   }
 
-  #fail(code: QueueFailureCode, chain: Chain, index: number, entry: string, text: string): Outcome {
-    const place = entry === "" ? "" : `${entry} of the indirect table of `;
+  #failNext(chain: Chain, index: number, entry: number, next: number, count: number): Outcome {
+    const text = `next ${next} points outside of the ${count} descriptors of its table`;
+    return this.#failWith("next-out-of-range", chain, index, entry, text);
+  }
+
+  #failLength(chain: Chain, index: number, length: number): Outcome {
+    const text = `an indirect table of ${length} bytes: it has to be a multiple of 16, at most ${MOST_INDIRECT_ENTRIES} entries`;
+    return this.#failWith("indirect-length", chain, index, NOT_IN_TABLE, text);
+  }
+
+  #failFault(chain: Chain, index: number, entry: number, what: string): Outcome {
+    const text = `its ${what} cannot be reached: ${this.#space.fault?.message ?? "no reason given"}`;
+    return this.#failWith("buffer-unreachable", chain, index, entry, text);
+  }
+
+  #failWith(code: QueueFailureCode, chain: Chain, index: number, entry: number, text: string): Outcome {
+    const place = entry === NOT_IN_TABLE ? "" : `entry ${entry} of the indirect table of `;
     this.problem = { code, text: `${place}descriptor ${index} of the chain at head ${chain.head}: ${text}` };
     return Outcome.FAULT;
   }
-}
-
-function entryName(entry: number): string {
-  return entry < 0 ? "" : `entry ${entry}`;
 }

@@ -37,7 +37,7 @@ const cases: HostileCase[] = [
   {
     name: "a loop over several descriptors",
     code: "chain-loops",
-    message: /head 3.*longer than the queue/,
+    message: /head 3.*longer than its table/,
     write: (rig) => {
       for (const [index, next] of [
         [3, 5],
