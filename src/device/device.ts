@@ -65,14 +65,17 @@ export async function startDevice(
   });
   // Whoever cares awaits it; a device that fails later must not end the process as an unhandled rejection.
   closed.catch(() => {});
-  await Promise.all(threads.map((thread) => thread.ready));
-  return {
-    closed,
-    close() {
-      for (const thread of threads) thread.stop();
-      return closed;
-    },
+  const close = (): Promise<void> => {
+    for (const thread of threads) thread.stop();
+    return closed;
   };
+  try {
+    await Promise.all(threads.map((thread) => thread.ready));
+  } catch (error) {
+    await close().catch(() => {});
+    throw error;
+  }
+  return { closed, close };
 }
 
 function inherited(fd: number | undefined): WorkerStart["vmm"] {
@@ -90,6 +93,12 @@ function levelOf(log: Logger): LogLevel {
   return [...LOG_LEVELS].reverse().find((level) => log.passes(level)) ?? "error";
 }
 
+/** Node waits for its Workers when it exits, and one in epoll_wait would not notice. */
+const running = new Set<DeviceThread>();
+process.on("exit", () => {
+  for (const thread of running) thread.stop();
+});
+
 /** The Worker of one VM, seen from the main thread. */
 class DeviceThread {
   /** Resolves when the device serves; rejects if its thread ends before. */
@@ -97,7 +106,6 @@ class DeviceThread {
   /** Settles when the thread has ended; rejects if it failed. */
   readonly ended: Promise<void>;
   readonly #worker: Worker;
-  readonly #stopAtExit = () => this.stop();
   #wakeFd: number | undefined;
 
   constructor(start: Omit<WorkerStart, "wakeFd">, log: Logger) {
@@ -126,7 +134,7 @@ class DeviceThread {
         reject(error);
       });
       this.#worker.on("exit", () => {
-        process.off("exit", this.#stopAtExit);
+        running.delete(this);
         vmLog.log({ event: "device-stopped", message: "the device has stopped" });
         // The thread is gone, and nobody but this object writes its eventfd.
         if (this.#wakeFd !== undefined) closeSync(this.#wakeFd);
@@ -136,8 +144,7 @@ class DeviceThread {
     });
     this.ready = Promise.race([started, this.ended]);
     this.ended.catch(() => {});
-    // Node waits for its Workers when it exits, and one in epoll_wait would not notice.
-    process.once("exit", this.#stopAtExit);
+    running.add(this);
   }
 
   stop(): void {

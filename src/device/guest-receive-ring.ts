@@ -9,6 +9,7 @@ import type { BackendQueue } from "../vhost/backend-device.js";
 import { Chain } from "../virtqueue/chain.js";
 import { Pop } from "../virtqueue/device-queue.js";
 import type { QueueFailure } from "../virtqueue/failure.js";
+import { gather } from "../vsock/gather.js";
 import { HEADER_BYTES, type PacketHeader } from "../vsock/header.js";
 import type { ReceiveRing } from "../vsock/receive-ring.js";
 
@@ -59,27 +60,15 @@ export class GuestReceiveRing implements ReceiveRing {
   }
 
   appendPayload(slot: number, bytes: number, iovecs: IovecList): void {
-    const { writable } = this.#chains[slot];
-    let skip = HEADER_BYTES;
-    let left = bytes;
-    for (let segment = 0; left > 0 && !iovecs.isFull; segment++) {
-      const length = writable.length[segment];
-      if (skip >= length) {
-        skip -= length;
-        continue;
-      }
-      const piece = Math.min(length - skip, left);
-      iovecs.push(writable.address[segment] + skip, piece);
-      left -= piece;
-      skip = 0;
-    }
+    gather(this.#chains[slot].writable, HEADER_BYTES, bytes, iovecs);
   }
 
   complete(slot: number, header: PacketHeader): void {
     const chain = this.#chains[slot];
     const { views } = this.backend;
-    if (chain.writable.length[0] >= HEADER_BYTES) {
-      views.locate(chain.writable.address[0]);
+    views.locate(chain.writable.address[0]);
+    // One segment can reach over two regions that lie side by side on the host, one view never does.
+    if (chain.writable.length[0] >= HEADER_BYTES && views.data.byteLength - views.offset >= HEADER_BYTES) {
       header.write(views.data, views.offset);
     } else {
       this.#scatterHeader(chain.writable, header);
@@ -96,9 +85,9 @@ export class GuestReceiveRing implements ReceiveRing {
     let written = 0;
     for (let segment = 0; written < HEADER_BYTES; segment++) {
       const bytes = Math.min(writable.length[segment], HEADER_BYTES - written);
-      views.locate(writable.address[segment]);
       for (let index = 0; index < bytes; index++) {
-        views.data.setUint8(views.offset + index, this.#scattered.getUint8(written + index));
+        views.locate(writable.address[segment] + index);
+        views.data.setUint8(views.offset, this.#scattered.getUint8(written + index));
       }
       written += bytes;
     }

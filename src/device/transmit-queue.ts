@@ -78,14 +78,7 @@ export class TransmitQueue {
       this.#malformed(`a packet of ${readable.totalBytes} bytes, shorter than the header of ${HEADER_BYTES}`);
       return false;
     }
-    if (readable.length[0] >= HEADER_BYTES) {
-      const { views } = this.backend;
-      views.locate(readable.address[0]);
-      header.read(views.data, views.offset);
-    } else {
-      this.#gatherHeader(readable);
-      header.read(this.#scattered, 0);
-    }
+    this.#readHeader(readable);
     // Buffers may be longer than the payload that the header names, never shorter.
     if (header.len > readable.totalBytes - HEADER_BYTES) {
       this.#malformed(
@@ -98,15 +91,27 @@ export class TransmitQueue {
     return true;
   }
 
-  /** Copies a header that lies in several pieces. */
+  #readHeader(readable: SegmentList): void {
+    const { views } = this.backend;
+    views.locate(readable.address[0]);
+    // One segment can reach over two regions that lie side by side on the host, one view never does.
+    if (readable.length[0] >= HEADER_BYTES && views.data.byteLength - views.offset >= HEADER_BYTES) {
+      this.#header.read(views.data, views.offset);
+      return;
+    }
+    this.#gatherHeader(readable);
+    this.#header.read(this.#scattered, 0);
+  }
+
+  /** Copies a header that lies in several pieces, each byte once. */
   #gatherHeader(readable: SegmentList): void {
     const { views } = this.backend;
     let filled = 0;
     for (let segment = 0; filled < HEADER_BYTES; segment++) {
       const bytes = Math.min(readable.length[segment], HEADER_BYTES - filled);
-      views.locate(readable.address[segment]);
       for (let index = 0; index < bytes; index++) {
-        this.#scattered.setUint8(filled + index, views.data.getUint8(views.offset + index));
+        views.locate(readable.address[segment] + index);
+        this.#scattered.setUint8(filled + index, views.data.getUint8(views.offset));
       }
       filled += bytes;
     }

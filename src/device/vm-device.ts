@@ -7,6 +7,7 @@ import { EPOLLIN } from "../linux/epoll.js";
 import { errno } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import { acceptUnix } from "../linux/unix-socket.js";
+import { limited } from "../log/limited.js";
 import type { Logger } from "../log/logger.js";
 import type { SessionPolicy } from "../vhost/backend-device.js";
 import { BackendSession } from "../vhost/backend-session.js";
@@ -37,8 +38,16 @@ export interface VmDeviceOptions {
 /** Nobody keeps more clients without a complete line than this, however many connections are allowed. */
 const MOST_HANDSHAKES = 256;
 
+/**
+ * Log records a second of one event: what a guest or a host program can provoke at will, and what takes a VMM's part
+ * in it (above the 509 memory regions that one may announce at once).
+ */
+const PROVOKED_RECORDS_A_SECOND = 20;
+const SESSION_RECORDS_A_SECOND = 1000;
+
 export class VmDevice {
   readonly #options: VmDeviceOptions;
+  readonly #sessionLog: Logger;
   readonly #switch: VsockSwitch;
   readonly #hybrid: HybridListener;
   #listenToken: number | undefined;
@@ -47,7 +56,9 @@ export class VmDevice {
 
   constructor(options: VmDeviceOptions) {
     this.#options = options;
-    const { loop, config, log } = options;
+    const { loop, config } = options;
+    const log = limited(options.log, PROVOKED_RECORDS_A_SECOND);
+    this.#sessionLog = limited(options.log, SESSION_RECORDS_A_SECOND);
     this.#switch = new VsockSwitch({
       loop,
       log,
@@ -98,7 +109,8 @@ export class VmDevice {
   }
 
   #serve(fd: number): void {
-    const { loop, config, log } = this.#options;
+    const { loop, config } = this.#options;
+    const log = this.#sessionLog;
     const device = new VsockBackend(loop, this.#switch, config.guestCid, () => this.#sessionEnded());
     this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
   }

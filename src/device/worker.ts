@@ -33,17 +33,21 @@ function serve(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const loop = new EventLoop(start.wakeFd);
   const device = new VmDevice({ ...start, loop, log, finished: () => loop.stop() });
   post({ kind: "ready" });
-  loop.run(() => {
-    for (
-      let received = receiveMessageOnPort(port);
-      received !== undefined;
-      received = receiveMessageOnPort(port)
-    ) {
-      if ((received.message as ToWorker).kind === "close") loop.stop();
-    }
-  });
-  device.close();
-  loop.close();
+  try {
+    loop.run(() => {
+      for (
+        let received = receiveMessageOnPort(port);
+        received !== undefined;
+        received = receiveMessageOnPort(port)
+      ) {
+        if ((received.message as ToWorker).kind === "close") loop.stop();
+      }
+    });
+  } finally {
+    // After a failed assertion as well: the VMM and the host programs find closed sockets, not silent ones.
+    device.close();
+    loop.close();
+  }
 }
 
 if (parentPort !== null) serve(workerData as WorkerStart, parentPort);

@@ -5,6 +5,7 @@
  */
 import { closeSync } from "node:fs";
 import { Epoll } from "./epoll.js";
+import { SystemCallError } from "./errors.js";
 import { createEventfd, drainEventfd } from "./eventfd.js";
 import { type Timer, Timers } from "./timers.js";
 
@@ -21,7 +22,7 @@ const GENERATION_MASK = (1 << GENERATION_BITS) - 1;
 const NOBODY: EventHandler = { onEvents() {} };
 
 export class EventLoop {
-  readonly timers = new Timers();
+  readonly timers: Timers;
   /** The eventfd that ends a blocking wait; any thread may write it. */
   readonly wakeFd: number;
   readonly #ownsWakeFd: boolean;
@@ -30,11 +31,17 @@ export class EventLoop {
   readonly #generations: number[] = [];
   readonly #freeSlots: number[] = [];
   readonly #afterEvents: (() => void)[] = [];
+  /** Which of them runs now; kept so that one may remove itself, or another, meanwhile. */
+  #afterAt = -1;
   #running = false;
   #turnRequested = false;
 
-  /** `wakeFd` is given by whoever wants to write it for longer than this loop lives; it stays theirs. */
-  constructor(wakeFd?: number) {
+  /**
+   * `wakeFd` is given by whoever wants to write it for longer than this loop lives; it stays theirs. `timers` is
+   * given by a test that has a clock of its own.
+   */
+  constructor(wakeFd?: number, timers: Timers = new Timers()) {
+    this.timers = timers;
     this.#ownsWakeFd = wakeFd === undefined;
     this.wakeFd = wakeFd ?? createEventfd();
   }
@@ -56,6 +63,19 @@ export class EventLoop {
       throw error;
     }
     return token;
+  }
+
+  /**
+   * As `watch`, for descriptors whose number somebody outside decides: `-errno` instead of an exception when the
+   * system refuses (ENOSPC at the user's limit of watches, ENOMEM).
+   */
+  tryWatch(fd: number, events: number, handler: EventHandler): number {
+    try {
+      return this.watch(fd, events, handler);
+    } catch (error) {
+      if (error instanceof SystemCallError) return -error.errno;
+      throw error;
+    }
   }
 
   modify(fd: number, events: number, token: number): void {
@@ -91,7 +111,9 @@ export class EventLoop {
 
   removeAfterEvents(callback: () => void): void {
     const at = this.#afterEvents.indexOf(callback);
-    if (at >= 0) this.#afterEvents.splice(at, 1);
+    if (at < 0) return;
+    this.#afterEvents.splice(at, 1);
+    if (at <= this.#afterAt) this.#afterAt--;
   }
 
   /** Dispatches until `stop` is called. `onWake` runs when another thread wrote `wakeFd`. */
@@ -120,7 +142,10 @@ export class EventLoop {
       }
     }
     this.timers.runDue();
-    for (let index = 0; index < this.#afterEvents.length; index++) this.#afterEvents[index]();
+    for (this.#afterAt = 0; this.#afterAt < this.#afterEvents.length; this.#afterAt++) {
+      this.#afterEvents[this.#afterAt]();
+    }
+    this.#afterAt = -1;
   }
 
   stop(): void {

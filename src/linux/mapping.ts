@@ -6,7 +6,7 @@
  * such a range instead (a stale read gives zeros) and keeps it for the next mapping of that size, so address space
  * does not leak either. SIGBUS, from a peer that truncates its file, cannot be prevented here: see `fileProblem`.
  */
-import { fstatSync } from "node:fs";
+import { closeSync, fstatSync } from "node:fs";
 import { errno, SystemCallError } from "./errors.js";
 import { lastErrno, libcCalls, memfdCreate, viewMemory } from "./libc.js";
 
@@ -124,7 +124,11 @@ export function createMemfd(name: string, length: number, options: MemfdOptions 
   const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (options.hugetlb === true ? MFD_HUGETLB : 0);
   const fd = memfdCreate(name, flags);
   if (fd < 0) throw new SystemCallError("memfd_create", lastErrno(), name);
-  if (libcCalls.ftruncate(fd, length) < 0) throw new SystemCallError("ftruncate", lastErrno(), name);
+  if (libcCalls.ftruncate(fd, length) < 0) {
+    const error = new SystemCallError("ftruncate", lastErrno(), name);
+    closeSync(fd);
+    throw error;
+  }
   if (options.sealShrink !== false) libcCalls.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
   return fd;
 }

@@ -2,16 +2,16 @@
  * Timers of one event loop. A device uses a handful of distinct delays for thousands of connections, so timers of
  * the same delay form a queue that is in order of deadline by itself: adding and cancelling take constant time.
  */
+import { LinkedList, Place } from "./linked-list.js";
 
 /** A pending timer. `cancel` is idempotent, also after it ran. */
 export interface Timer {
   cancel(): void;
 }
 
-class Node implements Timer {
-  previous: Node | undefined;
-  next: Node | undefined;
-  queue: Queue | undefined;
+class PendingTimer implements Timer {
+  /** In the queue of its delay; in none once it ran or was cancelled. */
+  readonly place = new Place<PendingTimer>(this);
 
   constructor(
     readonly deadlineMs: number,
@@ -19,35 +19,12 @@ class Node implements Timer {
   ) {}
 
   cancel(): void {
-    this.queue?.remove(this);
-  }
-}
-
-class Queue {
-  first: Node | undefined;
-  #last: Node | undefined;
-
-  append(node: Node): void {
-    node.queue = this;
-    node.previous = this.#last;
-    if (this.#last === undefined) this.first = node;
-    else this.#last.next = node;
-    this.#last = node;
-  }
-
-  remove(node: Node): void {
-    if (node.previous === undefined) this.first = node.next;
-    else node.previous.next = node.next;
-    if (node.next === undefined) this.#last = node.previous;
-    else node.next.previous = node.previous;
-    node.previous = undefined;
-    node.next = undefined;
-    node.queue = undefined;
+    this.place.leave();
   }
 }
 
 export class Timers {
-  readonly #queues = new Map<number, Queue>();
+  readonly #queues = new Map<number, LinkedList<PendingTimer>>();
   readonly #now: () => number;
 
   /** `now` is a monotonic clock in milliseconds: wall-clock jumps do not matter. */
@@ -55,16 +32,21 @@ export class Timers {
     this.#now = now;
   }
 
+  /** Milliseconds of the clock that deadlines are on. */
+  now(): number {
+    return this.#now();
+  }
+
   /** Runs `callback` once, `delayMs` from now at the earliest. */
   add(delayMs: number, callback: () => void): Timer {
     let queue = this.#queues.get(delayMs);
     if (queue === undefined) {
-      queue = new Queue();
+      queue = new LinkedList();
       this.#queues.set(delayMs, queue);
     }
-    const node = new Node(this.#now() + delayMs, callback);
-    queue.append(node);
-    return node;
+    const timer = new PendingTimer(this.#now() + delayMs, callback);
+    queue.append(timer.place);
+    return timer;
   }
 
   /** Whole milliseconds until the next deadline, rounded up; 0 if one is due, -1 if there is none. */
@@ -72,7 +54,7 @@ export class Timers {
     let earliest = Number.POSITIVE_INFINITY;
     for (const [delayMs, queue] of this.#queues) {
       if (queue.first === undefined) this.#queues.delete(delayMs);
-      else if (queue.first.deadlineMs < earliest) earliest = queue.first.deadlineMs;
+      else earliest = Math.min(earliest, queue.first.owner.deadlineMs);
     }
     if (earliest === Number.POSITIVE_INFINITY) return -1;
     return Math.max(0, Math.ceil(earliest - this.#now()));
@@ -82,17 +64,17 @@ export class Timers {
   runDue(): void {
     if (this.#queues.size === 0) return;
     const now = this.#now();
-    const due: Node[] = [];
+    const due: PendingTimer[] = [];
     for (const queue of this.#queues.values()) {
-      for (let node = queue.first; node !== undefined && node.deadlineMs <= now; node = node.next)
-        due.push(node);
+      for (let place = queue.first; place !== undefined && place.owner.deadlineMs <= now; place = place.next)
+        due.push(place.owner);
     }
     due.sort((a, b) => a.deadlineMs - b.deadlineMs);
-    for (const node of due) {
+    for (const timer of due) {
       // A callback may have cancelled one that was due together with it.
-      if (node.queue === undefined) continue;
-      node.queue.remove(node);
-      node.callback();
+      if (timer.place.list === undefined) continue;
+      timer.place.leave();
+      timer.callback();
     }
   }
 }

@@ -48,6 +48,9 @@ export function createSocket(type: number = SOCK_STREAM): number {
   return checked(libcCalls.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket");
 }
 
+/** Connects beyond the backlog fail with EAGAIN if they do not block (Node's do not): room for a burst of clients. */
+const USUAL_BACKLOG = 1024;
+
 /** Binds and listens at `path`; throws `SystemCallError` (EADDRINUSE when the path exists). `mode` is that of the file. */
 export function listenUnix(
   path: string,
@@ -59,7 +62,7 @@ export function listenUnix(
   try {
     const length = putAddress(path);
     checked(libcCalls.bind(fd, setupScratch.address, length), "bind", path);
-    checked(libcCalls.listen(fd, options.backlog ?? 128), "listen", path);
+    checked(libcCalls.listen(fd, options.backlog ?? USUAL_BACKLOG), "listen", path);
     return fd;
   } catch (error) {
     closeSync(fd);
@@ -134,6 +137,11 @@ const MSG_NOSIGNAL = 0x4000;
 export function peekText(fd: number, most: number): string | number {
   const length = orErrno(libcCalls.recv(fd, setupScratch.address, most, MSG_PEEK | MSG_DONTWAIT));
   return length < 0 ? length : Buffer.from(setupScratch.bytes.subarray(0, length)).toString("latin1");
+}
+
+/** Whether bytes wait: 1 if so, 0 at end of stream, -EAGAIN if none do, or the socket's error, which this clears. */
+export function peekByte(fd: number): number {
+  return orErrno(libcCalls.recv(fd, setupScratch.address, 1, MSG_PEEK | MSG_DONTWAIT));
 }
 
 /** Takes `length` waiting bytes (a page at most) and drops them: their number, or `-errno`. */

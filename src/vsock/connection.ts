@@ -17,13 +17,19 @@ import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../l
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
+import { Place } from "../linux/linked-list.js";
+import { isOutOfMemory } from "../linux/mapping.js";
 import type { Timer } from "../linux/timers.js";
-import { SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket.js";
-import type { SegmentList } from "../memory/segments.js";
+import { peekByte, SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket.js";
 import { type ConnectionState, NEXT_STATES } from "./connection-state.js";
 import { ReceiveCredit, SendCredit } from "./credit.js";
-import { HEADER_BYTES, Shutdown } from "./header.js";
-import { FIRST_READ_BYTES, type SwitchLimits } from "./limits.js";
+import { Shutdown } from "./header.js";
+import {
+  FIRST_CREDIT_REQUEST_MS,
+  FIRST_READ_BYTES,
+  LONGEST_CREDIT_REQUEST_MS,
+  type SwitchLimits,
+} from "./limits.js";
 import { SpillRing } from "./spill-ring.js";
 
 /** Control packets that are due to the guest; several may be at once. */
@@ -64,18 +70,14 @@ export class Connection implements EventHandler {
   ending = false;
   /** What the next read asks for, in bytes. */
   readBytes = FIRST_READ_BYTES;
-  /** A CREDIT_REQUEST is out, and nothing has come of it yet. */
-  creditAsked = false;
   opener: Opener | undefined;
   /** Why the connection was cut short, for the log; undefined while it was not. */
   abortReason: string | undefined;
 
-  /** Links and marks of the lists that the owner keeps. */
+  /** The link and the places in lists that the owner keeps. */
   nextOfKey: Connection | undefined;
-  nextControl: Connection | undefined;
-  nextData: Connection | undefined;
-  inControlList = false;
-  inDataList = false;
+  readonly controlPlace = new Place<Connection>(this);
+  readonly dataPlace = new Place<Connection>(this);
 
   readonly sendCredit = new SendCredit();
   readonly receiveCredit: ReceiveCredit;
@@ -83,7 +85,9 @@ export class Connection implements EventHandler {
   #token = 0;
   #outWatched = false;
   #spill: SpillRing | undefined;
-  #timer: Timer | undefined;
+  #deadline: Timer | undefined;
+  /** Runs while data waits for credit. */
+  #creditTimer: Timer | undefined;
   /** End of file was read from the host. */
   #hostEnded = false;
   /** Both directions of the host socket are over: its program closed it, or each side has shut its half. */
@@ -111,21 +115,28 @@ export class Connection implements EventHandler {
     return this.#spill?.length ?? 0;
   }
 
-  /** Takes over a connected, non-blocking descriptor and begins to watch it. */
-  attach(fd: number): void {
+  /** Takes over a connected, non-blocking descriptor and begins to watch it: 0, or `-errno`, and it is closed. */
+  attach(fd: number): number {
+    const token = this.owner.loop.tryWatch(fd, WATCHED, this);
+    if (token < 0) {
+      closeSync(fd);
+      return token;
+    }
     this.#fd = fd;
-    this.#token = this.owner.loop.watch(fd, WATCHED, this);
+    this.#token = token;
+    return 0;
   }
 
   /** Starts a deadline, in place of the one before. */
   setDeadline(delayMs: number, expired: () => void): void {
-    this.#timer?.cancel();
-    this.#timer = this.owner.loop.setTimer(delayMs, expired);
+    this.#deadline?.cancel();
+    this.#deadline = this.owner.loop.setTimer(delayMs, expired);
   }
 
-  clearDeadline(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
+  #clearTimers(): void {
+    this.#deadline?.cancel();
+    this.#deadline = undefined;
+    this.creditCame();
   }
 
   #enter(next: ConnectionState): void {
@@ -133,6 +144,7 @@ export class Connection implements EventHandler {
       throw new Error(`connection ${this.describe()}: no way from ${this.state} to ${next}`);
     }
     this.state = next;
+    this.#clearTimers();
   }
 
   describe(): string {
@@ -141,7 +153,6 @@ export class Connection implements EventHandler {
 
   establish(): void {
     this.#enter("established");
-    this.clearDeadline();
     const opener = this.opener;
     this.opener = undefined;
     opener?.connected(this);
@@ -163,64 +174,38 @@ export class Connection implements EventHandler {
 
   /** True if the host side takes no more bytes: what the guest sends is lost. */
   get hostGone(): boolean {
-    return this.#bytesLost;
+    return this.#bytesLost || this.state === "closed";
   }
 
-  /** Copies the payload of a packet, whose `packet` segments begin with the header, behind what already waits. */
-  spillPacket(packet: SegmentList, payloadBytes: number): void {
-    let skip = HEADER_BYTES;
-    let left = payloadBytes;
-    for (let index = 0; left > 0; index++) {
-      const length = packet.length[index];
-      if (skip >= length) {
-        skip -= length;
-        continue;
-      }
-      const bytes = Math.min(length - skip, left);
-      this.#spillBytes(packet.address[index] + skip, bytes);
-      left -= bytes;
-      skip = 0;
-    }
-  }
-
-  #spillBytes(address: number, length: number): void {
-    this.#spill ??= new SpillRing(this.receiveCredit.bufAlloc);
-    this.#spill.append(address, length);
-  }
-
-  /** Writes a batch of payload; the part that the socket does not take goes into the spill ring. */
+  /**
+   * Takes a batch of payload: it goes into the socket, and behind what already waits if anything does. The part that
+   * the socket does not take waits in the spill ring.
+   */
   writeBatch(batch: IovecList): void {
-    const written = batch.writeTo(this.#fd);
-    if (written === batch.totalBytes) {
-      this.receiveCredit.forward(written);
-    } else if (written >= 0 || written === -errno.EAGAIN) {
-      const taken = Math.max(written, 0);
-      this.receiveCredit.forward(taken);
-      this.#spillRest(batch, taken);
-      this.#watchOut(true);
-    } else {
+    const written = this.directWrite ? batch.writeTo(this.#fd) : -errno.EAGAIN;
+    if (written < 0 && written !== -errno.EAGAIN) {
       this.#hostRefuses(written);
       return;
     }
+    const taken = Math.max(written, 0);
+    this.receiveCredit.forward(taken);
+    if (taken < batch.totalBytes && !this.#spillRest(batch, taken)) return;
     this.tellCredit();
   }
 
-  #spillRest(batch: IovecList, taken: number): void {
-    let skip = taken;
-    for (let index = 0; index < batch.count; index++) {
-      const length = batch.length(index);
-      if (skip >= length) {
-        skip -= length;
-        continue;
-      }
-      this.#spillBytes(batch.address(index) + skip, length - skip);
-      skip = 0;
+  /** Copies what follows the first `taken` bytes of `batch` into the spill ring; false if there is no memory for it. */
+  #spillRest(batch: IovecList, taken: number): boolean {
+    try {
+      this.#spill ??= new SpillRing(this.receiveCredit.bufAlloc);
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      this.#bytesLost = true;
+      this.abort("there is no memory for what the host program has not read yet");
+      return false;
     }
-  }
-
-  /** Has what waits written as soon as the socket has room; after `spillPacket`. */
-  flushSoon(): void {
+    this.#spill.appendBatch(batch, taken);
     this.#watchOut(true);
+    return true;
   }
 
   #flushSpill(): void {
@@ -256,7 +241,8 @@ export class Connection implements EventHandler {
 
   /** Makes a CREDIT_UPDATE due if the guest should hear of freed space. */
   tellCredit(): void {
-    if (this.receiveCredit.shouldTell && this.state === "established") this.makeDue(Due.CREDIT_UPDATE);
+    if (this.state === "established" && this.receiveCredit.shouldTell(this.sendCredit.peerBufAlloc))
+      this.makeDue(Due.CREDIT_UPDATE);
   }
 
   /** The host program reads no more: bytes that the guest sent are lost, so this ends in a reset. */
@@ -312,6 +298,8 @@ export class Connection implements EventHandler {
     }
     this.#enter("draining");
     this.due = 0;
+    this.controlPlace.leave();
+    this.dataPlace.leave();
     this.setDeadline(this.owner.limits.drainTimeoutMs, () => this.#release());
   }
 
@@ -336,6 +324,11 @@ export class Connection implements EventHandler {
     if ((events & EPOLLRDHUP) !== 0 || gone) this.ending = true;
     if (gone) this.#bothEnded = true;
     if (this.state === "established") this.owner.dataDue(this);
+  }
+
+  /** End of file was read: all that can follow is that the program closes its socket. */
+  get hostEnded(): boolean {
+    return this.#hostEnded;
   }
 
   /** True if reading for the guest makes sense now, credit aside. */
@@ -363,17 +356,38 @@ export class Connection implements EventHandler {
     else this.#sendShutdown(this.#bothEnded ? Shutdown.BOTH : Shutdown.SEND);
   }
 
-  /** The guest takes no more data; all that is left to notice is the end of the host socket. */
-  readWhenClosed(): void {
-    this.readable = false;
-    if (this.#bothEnded) this.readEnded(0);
+  /**
+   * Instead of a read, when nothing can be read for the guest (it takes no more, it gives no credit, or the end of
+   * file was read before): notices the end of the host socket, or that data waits.
+   */
+  lookWithoutReading(): void {
+    if (this.readClosed && !this.#bothEnded) {
+      this.readable = false;
+      return;
+    }
+    const found = peekByte(this.#fd);
+    if (found <= 0) this.readEnded(found);
+    else if (this.readClosed) this.readEnded(0);
+    else this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
   }
 
-  /** Data waits, and the guest gave no credit for it: ask, once. */
-  stalled(): void {
-    if (this.creditAsked) return;
-    this.creditAsked = true;
-    this.makeDue(Due.CREDIT_REQUEST);
+  /**
+   * Asks for credit when none has come by itself, and again at growing intervals: the guest answers with what its
+   * application has taken so far, perhaps nothing. Not at once, because each answer would release a few bytes.
+   * Needed: Linux before 6.8 says nothing while more than 64 KiB of its buffer is free, and that is where many small
+   * packets come to a halt (`PACKET_OVERHEAD_BYTES`); and an update is due to nobody who does not ask.
+   */
+  #askLater(delayMs: number): Timer {
+    return this.owner.loop.setTimer(delayMs, () => {
+      this.makeDue(Due.CREDIT_REQUEST);
+      this.#creditTimer = this.#askLater(Math.min(delayMs * 4, LONGEST_CREDIT_REQUEST_MS));
+    });
+  }
+
+  /** There is credit (again), or no use for any. */
+  creditCame(): void {
+    this.#creditTimer?.cancel();
+    this.#creditTimer = undefined;
   }
 
   #sendShutdown(flags: number): void {
@@ -419,9 +433,10 @@ export class Connection implements EventHandler {
 
   #release(): void {
     this.#enter("closed");
-    this.clearDeadline();
     this.#dropSpill();
     this.due = 0;
+    this.controlPlace.leave();
+    this.dataPlace.leave();
     if (this.#fd >= 0) {
       this.owner.loop.unwatch(this.#fd, this.#token);
       closeSync(this.#fd);

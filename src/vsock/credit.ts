@@ -25,6 +25,11 @@ export class SendCredit {
   #youngerPackets = 0;
   #mark = 0;
 
+  /** The peer's receive buffer, as it told last. */
+  get peerBufAlloc(): number {
+    return this.#peerBufAlloc;
+  }
+
   /** Takes the peer's figures, which every packet of a flow carries. True if anything changed. */
   update(bufAlloc: number, fwdCnt: number): boolean {
     if (bufAlloc === this.#peerBufAlloc && fwdCnt === this.#peerFwdCnt) return false;
@@ -52,11 +57,12 @@ export class SendCredit {
     const outstanding = this.unconsumed;
     const free = this.#peerBufAlloc - outstanding;
     if (free <= 0) return 0;
-    // With nothing outstanding the peer's whole buffer is open, however small it is.
-    if (outstanding === 0) return free;
     const room = free - (this.#olderPackets + this.#youngerPackets + 1) * PACKET_OVERHEAD_BYTES;
-    if (room <= 0) return 0;
-    return Math.min(free, Math.ceil((room * packetBytes) / (packetBytes + PACKET_OVERHEAD_BYTES)));
+    if (room > 0) {
+      return Math.min(free, Math.ceil((room * packetBytes) / (packetBytes + PACKET_OVERHEAD_BYTES)));
+    }
+    // A buffer smaller than the overhead: one packet at a time, so that it goes on.
+    return outstanding === 0 ? Math.min(free, packetBytes) : 0;
   }
 
   /** Notes one packet of `bytes` payload as sent. */
@@ -102,11 +108,13 @@ export class ReceiveCredit {
   /**
    * True if the peer should be told of freed space by a packet of its own: there is something to tell, and what it
    * believes to be free has fallen below half. (Our choice: one update per half window costs little and never lets
-   * a sender that still has work run dry.)
+   * a sender that still has work run dry.) `peerBufAlloc` is the peer's own buffer: Linux 7.2 sends no more than that
+   * ahead even to a receiver that has more room (virtio_transport_has_space), and would wait for ever on a window
+   * that only we know.
    */
-  get shouldTell(): boolean {
+  shouldTell(peerBufAlloc: number): boolean {
     if (this.forwarded === this.#lastTold) return false;
-    const believedFree = this.bufAlloc - ((this.#received - this.#lastTold) >>> 0);
-    return believedFree < this.bufAlloc / 2;
+    const window = Math.min(this.bufAlloc, peerBufAlloc);
+    return (this.#received - this.#lastTold) >>> 0 > window / 2;
   }
 }

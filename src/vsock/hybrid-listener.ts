@@ -30,7 +30,7 @@ export class HybridListener implements EventHandler {
   readonly #mostClients: number;
   readonly #fd: number;
   readonly #clients = new Set<Client>();
-  #token: number;
+  readonly #token: number;
   #pause: Timer | undefined;
 
   /** `fd` is a listening, non-blocking Unix stream socket, owned by this object from now on. */
@@ -63,17 +63,24 @@ export class HybridListener implements EventHandler {
         this.#fail(`${this.#clients.size} clients have not sent their line yet, which is the limit`);
         continue;
       }
-      this.#clients.add(new Client(this.#loop, fd, this));
+      const client = new Client(this.#loop, fd, this);
+      const watched = client.start();
+      if (watched >= 0) {
+        this.#clients.add(client);
+      } else {
+        closeSync(fd);
+        this.#fail(`watching a client's socket failed with ${errnoName(-watched)}`);
+      }
     }
   }
 
   /** Out of descriptors or memory: the listener stays readable, so looking away for a moment is all that helps. */
   #pauseAccepting(error: number): void {
     this.#fail(`accepting failed with ${errnoName(error)}; trying again in ${ACCEPT_PAUSE_MS} ms`);
-    this.#loop.unwatch(this.#fd, this.#token);
+    this.#loop.modify(this.#fd, 0, this.#token);
     this.#pause = this.#loop.setTimer(ACCEPT_PAUSE_MS, () => {
       this.#pause = undefined;
-      this.#token = this.#loop.watch(this.#fd, EPOLLIN, this);
+      this.#loop.modify(this.#fd, EPOLLIN, this.#token);
     });
   }
 
@@ -93,8 +100,8 @@ export class HybridListener implements EventHandler {
   }
 
   close(): void {
-    if (this.#pause === undefined) this.#loop.unwatch(this.#fd, this.#token);
     this.#pause?.cancel();
+    this.#loop.unwatch(this.#fd, this.#token);
     closeSync(this.#fd);
     for (const client of this.#clients) {
       client.stop();
@@ -106,19 +113,24 @@ export class HybridListener implements EventHandler {
 
 /** A client whose line is not complete yet. Reads with MSG_PEEK, so that nothing behind the line is taken. */
 class Client implements EventHandler {
-  readonly #token: number;
-  readonly #timer: Timer;
+  #token = 0;
+  #timer: Timer | undefined;
 
   constructor(
     private readonly loop: EventLoop,
     readonly fd: number,
     private readonly listener: HybridListener,
-  ) {
+  ) {}
+
+  /** Begins to watch the client: negative, `-errno`, if that fails. */
+  start(): number {
     // Edge-triggered: what was peeked at stays readable.
-    this.#token = loop.watch(fd, EPOLLIN | EPOLLRDHUP | EPOLLET, this);
-    this.#timer = loop.setTimer(HANDSHAKE_TIMEOUT_MS, () =>
+    this.#token = this.loop.tryWatch(this.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, this);
+    if (this.#token < 0) return this.#token;
+    this.#timer = this.loop.setTimer(HANDSHAKE_TIMEOUT_MS, () =>
       this.#settle({ reason: `no CONNECT line within ${HANDSHAKE_TIMEOUT_MS} ms` }),
     );
+    return 0;
   }
 
   onEvents(events: number): void {
@@ -145,7 +157,7 @@ class Client implements EventHandler {
   }
 
   stop(): void {
-    this.#timer.cancel();
+    this.#timer?.cancel();
     this.loop.unwatch(this.fd, this.#token);
   }
 }

@@ -45,6 +45,13 @@ export const TURN_BYTES = 256 * 1024;
 export const FIRST_READ_BYTES = 4096;
 
 /**
+ * When data waits for credit: how long to wait for an update before asking for one, and the most between two such
+ * requests (each interval is four times the one before). One wake-up of the thread, and one packet a second.
+ */
+export const FIRST_CREDIT_REQUEST_MS = 1;
+export const LONGEST_CREDIT_REQUEST_MS = 1024;
+
+/**
  * Resets that may wait for room in the receive queue before guest packets are left in the transmit queue
  * (virtio 1.4, 5.10.6.1.2: transmit goes on while the receive queue is full as long as resources last).
  */

@@ -4,6 +4,7 @@
  */
 import { errno } from "../linux/errors.js";
 import { IovecList } from "../linux/iovec.js";
+import { LinkedList } from "../linux/linked-list.js";
 import { type Connection, Due } from "./connection.js";
 import { HOST_CID, Op, PacketHeader, Shutdown, SocketType } from "./header.js";
 import { FIRST_READ_BYTES, TURN_BYTES } from "./limits.js";
@@ -18,10 +19,9 @@ export class ReceivePump {
   readonly #resets: ResetQueue;
   readonly #header = new PacketHeader();
   readonly #iovecs = new IovecList();
-  #firstControl: Connection | undefined;
-  #lastControl: Connection | undefined;
-  #firstData: Connection | undefined;
-  #lastData: Connection | undefined;
+  /** Connections with control packets due, and those that may have data, each in its turn. */
+  readonly #control = new LinkedList<Connection>();
+  readonly #data = new LinkedList<Connection>();
   #usualPayload = USUAL_PAYLOAD_BYTES;
   #packetsLeft = 0;
 
@@ -31,49 +31,21 @@ export class ReceivePump {
   }
 
   get hasWork(): boolean {
-    return this.#resets.length > 0 || this.#firstControl !== undefined || this.#firstData !== undefined;
+    return this.#resets.length > 0 || this.#control.first !== undefined || this.#data.first !== undefined;
   }
 
-  addControl(connection: Connection): void {
-    if (connection.inControlList) return;
-    connection.inControlList = true;
-    if (this.#lastControl === undefined) this.#firstControl = connection;
-    else this.#lastControl.nextControl = connection;
-    this.#lastControl = connection;
+  addControl({ controlPlace }: Connection): void {
+    if (controlPlace.list === undefined) this.#control.append(controlPlace);
   }
 
-  addData(connection: Connection): void {
-    if (connection.inDataList) return;
-    connection.inDataList = true;
-    if (this.#lastData === undefined) this.#firstData = connection;
-    else this.#lastData.nextData = connection;
-    this.#lastData = connection;
-  }
-
-  #shiftControl(): Connection | undefined {
-    const connection = this.#firstControl;
-    if (connection === undefined) return undefined;
-    this.#firstControl = connection.nextControl;
-    if (this.#firstControl === undefined) this.#lastControl = undefined;
-    connection.nextControl = undefined;
-    connection.inControlList = false;
-    return connection;
-  }
-
-  #shiftData(): Connection | undefined {
-    const connection = this.#firstData;
-    if (connection === undefined) return undefined;
-    this.#firstData = connection.nextData;
-    if (this.#firstData === undefined) this.#lastData = undefined;
-    connection.nextData = undefined;
-    connection.inDataList = false;
-    return connection;
+  addData({ dataPlace }: Connection): void {
+    if (dataPlace.list === undefined) this.#data.append(dataPlace);
   }
 
   /** Forgets everything that is due. */
   clear(): void {
-    while (this.#shiftControl() !== undefined) {}
-    while (this.#shiftData() !== undefined) {}
+    while (this.#control.first !== undefined) this.#control.first.leave();
+    while (this.#data.first !== undefined) this.#data.first.leave();
   }
 
   /** See `VsockSwitch.pump`. */
@@ -82,10 +54,10 @@ export class ReceivePump {
     while (this.#packetsLeft > 0) {
       if (this.#resets.length > 0) {
         if (!this.#sendReset(ring)) return "starved";
-      } else if (this.#firstControl !== undefined) {
-        if (!this.#sendControl(ring, this.#firstControl)) return "starved";
-      } else if (this.#firstData !== undefined) {
-        if (!this.#sendData(ring, this.#firstData)) return "starved";
+      } else if (this.#control.first !== undefined) {
+        if (!this.#sendControl(ring, this.#control.first.owner)) return "starved";
+      } else if (this.#data.first !== undefined) {
+        if (!this.#sendData(ring, this.#data.first.owner)) return "starved";
       } else return "idle";
     }
     return "more";
@@ -121,7 +93,7 @@ export class ReceivePump {
       ring.complete(0, header);
       this.#packetsLeft--;
     }
-    if (connection.due === 0) this.#shiftControl();
+    if (connection.due === 0) connection.controlPlace.leave();
     return true;
   }
 
@@ -166,24 +138,16 @@ export class ReceivePump {
 
   /** One turn of the first connection in the data list; false if the ring has no buffer. */
   #sendData(ring: ReceiveRing, connection: Connection): boolean {
-    if (!connection.wantsRead) {
-      this.#shiftData();
-      return true;
-    }
-    if (connection.readClosed) {
-      this.#shiftData();
-      connection.readWhenClosed();
-      return true;
-    }
     const credit = connection.sendCredit.available(this.#usualPayload);
-    if (credit === 0) {
-      this.#shiftData();
-      connection.stalled();
+    if (credit > 0) connection.creditCame();
+    if (!connection.wantsRead || connection.readClosed || connection.hostEnded || credit === 0) {
+      connection.dataPlace.leave();
+      if (connection.wantsRead) connection.lookWithoutReading();
       return true;
     }
     const buffers = ring.take(Math.min(credit, connection.readBytes));
     if (buffers === 0) return false;
-    this.#shiftData();
+    connection.dataPlace.leave();
     this.#read(ring, buffers, connection, credit);
     if (connection.wantsRead) this.addData(connection);
     return true;

@@ -21,6 +21,16 @@ export class SpillRing {
     this.#address = mapAnonymous(this.#mappedBytes);
   }
 
+  /** Copies what follows the first `skip` bytes of `batch`. The caller has checked that it fits (by credit). */
+  appendBatch(batch: IovecList, skip: number): void {
+    let left = skip;
+    for (let index = 0; index < batch.count; index++) {
+      const length = batch.length(index);
+      if (left < length) this.append(batch.address(index) + left, length - left);
+      left = Math.max(0, left - length);
+    }
+  }
+
   /** Copies `length` bytes from host address `source`. The caller has checked that they fit (by credit). */
   append(source: number, length: number): void {
     if (this.length + length > this.capacity) {

@@ -9,21 +9,13 @@
 import { closeSync } from "node:fs";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
-import { IovecList } from "../linux/iovec.js";
 import type { Logger } from "../log/logger.js";
 import type { SegmentList } from "../memory/segments.js";
 import { Connection, type ConnectionOwner, Due, type Opener } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
-import {
-  describePacket,
-  HEADER_BYTES,
-  HOST_CID,
-  Op,
-  type PacketHeader,
-  Shutdown,
-  SocketType,
-} from "./header.js";
+import { describePacket, HOST_CID, Op, type PacketHeader, Shutdown, SocketType } from "./header.js";
 import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
+import { PayloadBatch } from "./payload-batch.js";
 import { ReceivePump } from "./receive-pump.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import { ResetQueue } from "./reset-queue.js";
@@ -61,9 +53,7 @@ export class VsockSwitch implements ConnectionOwner {
   readonly #draining = new Set<Connection>();
   readonly #resets: ResetQueue;
   readonly #pump: ReceivePump;
-  // Payload of consecutive packets of one connection, to leave in one writev.
-  readonly #batch = new IovecList();
-  #batchOf: Connection | undefined;
+  readonly #batch = new PayloadBatch();
   #bufferBytesGiven = 0;
   #limitReached = false;
   // A start that differs from run to run: a guest that outlives this process does not take a new connection for an old one.
@@ -123,10 +113,8 @@ export class VsockSwitch implements ConnectionOwner {
       else this.#answerReset(header);
       return;
     }
-    if (connection.sendCredit.update(header.bufAlloc, header.fwdCnt)) {
-      connection.creditAsked = false;
-      if (connection.wantsRead) this.dataDue(connection);
-    }
+    if (connection.sendCredit.update(header.bufAlloc, header.fwdCnt) && connection.wantsRead)
+      this.dataDue(connection);
     if (header.op === Op.RW) this.#payload(connection, header, packet);
     else this.#control(connection, header);
   }
@@ -153,59 +141,18 @@ export class VsockSwitch implements ConnectionOwner {
       connection.receiveCredit.forward(len);
       return;
     }
-    if (this.#batchOf === connection) {
-      if (this.#batch.count + packet.count > this.#batch.capacity) {
-        this.flush();
-        this.#payloadOfFreshBatch(connection, packet, len);
-      } else this.#appendToBatch(packet, len);
-      return;
-    }
-    this.flush();
-    this.#payloadOfFreshBatch(connection, packet, len);
-  }
-
-  #payloadOfFreshBatch(connection: Connection, packet: SegmentList, len: number): void {
-    if (connection.state === "closed" || connection.hostGone) return;
-    if (!connection.directWrite || packet.count > this.#batch.capacity) {
-      connection.spillPacket(packet, len);
-      connection.flushSoon();
-      return;
-    }
-    this.#batchOf = connection;
-    this.#appendToBatch(packet, len);
-  }
-
-  #appendToBatch(packet: SegmentList, len: number): void {
-    let skip = HEADER_BYTES;
-    let left = len;
-    for (let index = 0; left > 0; index++) {
-      const length = packet.length[index];
-      if (skip >= length) {
-        skip -= length;
-        continue;
-      }
-      const bytes = Math.min(length - skip, left);
-      this.#batch.push(packet.address[index] + skip, bytes);
-      left -= bytes;
-      skip = 0;
-    }
+    this.#batch.add(connection, packet, len);
   }
 
   /** Moves the payload gathered so far to its host socket. After it, no segment given to `receive` is needed. */
   flush(): void {
-    const connection = this.#batchOf;
-    if (connection === undefined) return;
-    this.#batchOf = undefined;
-    connection.writeBatch(this.#batch);
-    this.#batch.clear();
+    this.#batch.flush();
   }
 
   #control(connection: Connection, header: PacketHeader): void {
-    if (this.#batchOf === connection) {
-      this.flush();
-      // What flush found out about the host socket may have ended the connection.
-      if (connection.state === "closed") return;
-    }
+    this.#batch.flushOf(connection);
+    // What that found out about the host socket may have ended the connection.
+    if (connection.state === "closed") return;
     switch (header.op) {
       case Op.RESPONSE:
         if (connection.state !== "requesting" || (connection.due & Due.REQUEST) !== 0) {
@@ -248,7 +195,7 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   #violation(connection: Connection, reason: string): void {
-    if (this.#batchOf === connection) this.flush();
+    this.#batch.flushOf(connection);
     if (connection.state === "established" || connection.state === "closing") connection.abort(reason);
     else if (connection.state === "requesting" || connection.state === "connecting")
       connection.abandon(reason);
@@ -284,16 +231,15 @@ export class VsockSwitch implements ConnectionOwner {
       this.#accept(connection, fd);
       return;
     }
-    connection.setDeadline(CONNECT_RETRY_MS, () =>
-      this.#retry(connection, performance.now() + this.limits.connectTimeoutMs),
-    );
+    const deadlineMs = this.loop.timers.now() + this.limits.connectTimeoutMs;
+    connection.setDeadline(CONNECT_RETRY_MS, () => this.#retry(connection, deadlineMs));
   }
 
   #retry(connection: Connection, deadlineMs: number): void {
     const fd = this.#endpoints.connect(connection.hostPort);
     if (fd >= 0) {
       this.#accept(connection, fd);
-    } else if (fd !== -errno.EAGAIN || performance.now() >= deadlineMs) {
+    } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= deadlineMs) {
       const reason = fd === -errno.EAGAIN ? "the backlog of its listener stayed full" : connectProblem(-fd);
       this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
       connection.abandon(reason);
@@ -303,7 +249,13 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   #accept(connection: Connection, fd: number): void {
-    connection.attach(fd);
+    const watched = connection.attach(fd);
+    if (watched < 0) {
+      const reason = connectProblem(-watched);
+      this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
+      connection.abandon(reason);
+      return;
+    }
     this.counters.opened++;
     connection.establish();
     connection.makeDue(Due.RESPONSE);
@@ -329,11 +281,15 @@ export class VsockSwitch implements ConnectionOwner {
     }
     const connection = this.#newConnection(this.#assignPort(guestPort), guestPort, "requesting");
     connection.opener = opener;
-    connection.attach(fd);
+    connection.makeDue(Due.REQUEST);
+    const watched = connection.attach(fd);
+    if (watched < 0) {
+      connection.abandon(`watching its socket failed with ${errnoName(-watched)}`);
+      return;
+    }
     connection.setDeadline(this.limits.connectTimeoutMs, () =>
       connection.abandon(`the guest did not answer within ${this.limits.connectTimeoutMs} ms`),
     );
-    connection.makeDue(Due.REQUEST);
   }
 
   #hasRoom(): boolean {
