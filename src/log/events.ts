@@ -31,7 +31,7 @@ export const EVENTS = {
   },
   "translation-mode": {
     level: "info",
-    text: "Whether addresses of this session go through the IOTLB, and the evidence on which that was decided. Bit 33 alone never decides it. Once it says `on`, it stays so until the session ends.",
+    text: "Whether addresses of this session go through the IOTLB, and the evidence on which that was decided. Bit 33 alone never decides it. Once it says `on` or `off`, it stays so until the front-end negotiates features anew while no ring runs.",
   },
   "ring-start": {
     level: "info",

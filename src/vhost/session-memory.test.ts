@@ -146,6 +146,35 @@ test("an invalidated page is not touched any more once the message is answered",
   });
 });
 
+test("a page that was mapped and invalidated is asked for again at once", () => {
+  withRig({}, (rig) => {
+    rig.connect();
+    rig.start(WITH_BIT_33, "iova");
+    const ring = IOVA_BASE + BigInt(rig.ram.offsetOf(1));
+    for (let round = 0; round < 3; round++) {
+      rig.fe.iotlbInvalidate(ring, 0x1000n);
+      rig.misses.length = 0;
+      rig.device.processAll();
+      rig.turn();
+      assert.equal(rig.fe.serve(), 1);
+      assert.equal(rig.misses[0].iova, ring);
+    }
+  });
+});
+
+test("ring pages stay mapped however many other pages are", () => {
+  withRig({}, (rig) => {
+    rig.connect();
+    rig.start(WITH_BIT_33, "iova");
+    rig.misses.length = 0;
+    for (let page = 0n; page < 2200n; page++) {
+      assert.equal(rig.fe.iotlbUpdate(page * 0x1000n, 0x1000n, USER_BASE + (page % 256n) * 0x1000n), 0n);
+    }
+    for (const { queue } of rig.device.running.values()) assert.equal(queue.prepare(), Outcome.OK);
+    assert.deepEqual(rig.misses, []);
+  });
+});
+
 test("an INVALIDATE of everything, up to 2^64, is obeyed", () => {
   withRig({}, (rig) => {
     rig.connect();
