@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { GuestLink } from "./demo/guest-link.js";
 import { receiveFromGuest, sendToGuest } from "./demo/host-side.js";
 import { LINE_UPS, type LineUp } from "./demo/line-ups.js";
+import { noise } from "./demo/payload.js";
 import {
   conclusion,
   failure,
@@ -47,7 +48,8 @@ const HELP = [
 
 const MIB = 2 ** 20;
 const DEFAULT_MIB = 32;
-const LARGEST_MIB = 4096;
+/** Each end keeps what it sends or receives in memory. */
+const LARGEST_MIB = 1024;
 const HOST_PORT = 5000;
 const GUEST_PORT = 6000;
 
@@ -170,7 +172,7 @@ class DemoRun {
 }
 
 async function guestToHost(guest: GuestLink, { udsPath }: ServedVm, bytes: number): Promise<Transfer> {
-  const host = await receiveFromGuest(udsPath, HOST_PORT);
+  const host = await receiveFromGuest(udsPath, HOST_PORT, bytes);
   try {
     const sent = await guest.ask({ kind: "send", port: HOST_PORT, bytes }, "sent");
     const received = await host.received;
@@ -190,8 +192,8 @@ async function guestToHost(guest: GuestLink, { udsPath }: ServedVm, bytes: numbe
 async function hostToGuest(guest: GuestLink, { udsPath }: ServedVm, bytes: number): Promise<Transfer> {
   await guest.ask({ kind: "listen", port: GUEST_PORT }, "listening");
   const [received, sent] = await Promise.all([
-    guest.ask({ kind: "receive" }, "received"),
-    sendToGuest(udsPath, GUEST_PORT, bytes),
+    guest.ask({ kind: "receive", bytes }, "received"),
+    sendToGuest(udsPath, GUEST_PORT, noise(bytes)),
   ]);
   return {
     direction: "host to guest",

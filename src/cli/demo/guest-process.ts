@@ -11,7 +11,7 @@ import { CROSVM, QEMU } from "../../vmm/profiles.js";
 import { VirtualMachine } from "../../vmm/virtual-machine.js";
 import { Shutdown } from "../../vsock/header.js";
 import type { FromGuest, ToGuest } from "./messages.js";
-import { Digest, noise } from "./payload.js";
+import { Gathered, noise, sumOf } from "./payload.js";
 
 let machine: VirtualMachine | undefined;
 let listener: GuestListener | undefined;
@@ -41,24 +41,24 @@ function boot(socketPath: string, kind: DmaKind, vmm: string): FromGuest {
 }
 
 async function send(port: number, bytes: number): Promise<FromGuest> {
+  const data = noise(bytes);
   const connection = await running().driver.connect(port);
-  const digest = new Digest();
-  for (const chunk of noise(bytes, digest)) await connection.write(chunk);
+  await connection.write(data);
   connection.shutdown(Shutdown.SEND);
   // The host closes when it has everything.
   await connection.read();
   await connection.close();
-  return { kind: "sent", bytes: digest.bytes, sum: digest.sum() };
+  return { kind: "sent", bytes, sum: sumOf(data) };
 }
 
-async function receive(from: GuestListener | undefined): Promise<FromGuest> {
+async function receive(from: GuestListener | undefined, expectedBytes: number): Promise<FromGuest> {
   if (from === undefined) throw new Error("the guest does not listen");
   const connection = await from.accept();
-  const digest = new Digest();
-  connection.consume((piece) => digest.add(piece));
+  const gathered = new Gathered(expectedBytes);
+  connection.consume((piece) => gathered.add(piece));
   await connection.read();
   await connection.close();
-  return { kind: "received", bytes: digest.bytes, sum: digest.sum() };
+  return { kind: "received", bytes: gathered.bytes, sum: gathered.sum() };
 }
 
 function powerOff(): FromGuest {
@@ -80,7 +80,7 @@ async function obey(order: ToGuest): Promise<FromGuest> {
       listener = running().driver.listen(order.port);
       return { kind: "listening" };
     case "receive":
-      return receive(listener);
+      return receive(listener, order.bytes);
     case "power-off":
       return powerOff();
   }

@@ -5,8 +5,7 @@
 
 import { once } from "node:events";
 import { createConnection, createServer, type Socket } from "node:net";
-import { pipeline } from "node:stream/promises";
-import { Digest, noise } from "./payload.js";
+import { Gathered, sumOf } from "./payload.js";
 
 export interface Moved {
   readonly bytes: number;
@@ -18,10 +17,11 @@ export interface Moved {
 export async function receiveFromGuest(
   udsPath: string,
   port: number,
+  expectedBytes: number,
 ): Promise<{ readonly received: Promise<Moved>; close(): void }> {
   const server = createServer({ allowHalfOpen: true });
   const received = new Promise<Moved>((resolve, reject) => {
-    server.once("connection", (socket) => takeAll(socket).then(resolve, reject));
+    server.once("connection", (socket) => takeAll(socket, new Gathered(expectedBytes)).then(resolve, reject));
   });
   received.catch(() => {});
   server.listen(`${udsPath}_${port}`);
@@ -29,28 +29,28 @@ export async function receiveFromGuest(
   return { received, close: () => server.close() };
 }
 
-async function takeAll(socket: Socket): Promise<Moved> {
+async function takeAll(socket: Socket, gathered: Gathered): Promise<Moved> {
   const start = performance.now();
-  const digest = new Digest();
-  for await (const chunk of socket) digest.add(chunk as Buffer);
+  socket.on("data", (chunk) => gathered.add(chunk));
+  await once(socket, "end");
   const seconds = (performance.now() - start) / 1000;
   socket.end();
-  return { bytes: digest.bytes, sum: digest.sum(), seconds };
+  return { bytes: gathered.bytes, sum: gathered.sum(), seconds };
 }
 
-/** Connects to a port of the guest and sends; `ended` resolves once the guest has closed its side. */
-export async function sendToGuest(udsPath: string, port: number, bytes: number): Promise<Moved> {
+/** Connects to a port of the guest and sends; resolves once the guest has closed its side. */
+export async function sendToGuest(udsPath: string, port: number, data: Buffer): Promise<Moved> {
   const socket = createConnection({ path: udsPath, allowHalfOpen: true });
   await once(socket, "connect");
   socket.write(`CONNECT ${port}\n`);
   await expectOk(socket, port);
   const start = performance.now();
-  const digest = new Digest();
   const ended = once(socket, "end");
   socket.resume();
-  await pipeline(noise(bytes, digest), socket, { end: true });
+  socket.end(data);
   await ended;
-  return { bytes: digest.bytes, sum: digest.sum(), seconds: (performance.now() - start) / 1000 };
+  const seconds = (performance.now() - start) / 1000;
+  return { bytes: data.length, sum: sumOf(data), seconds };
 }
 
 /** The device answers `OK <host port>`; the guest of the demo says nothing, so no byte of its own can follow. */

@@ -11,8 +11,8 @@ export type ToGuest =
   | { readonly kind: "send"; readonly port: number; readonly bytes: number }
   /** Listen on a port; answered at once. */
   | { readonly kind: "listen"; readonly port: number }
-  /** Take what the one connection to the listener sends. */
-  | { readonly kind: "receive" }
+  /** Take what the one connection to the listener sends, so many bytes if all goes well. */
+  | { readonly kind: "receive"; readonly bytes: number }
   | { readonly kind: "power-off" };
 
 /** The words of the negotiation, in order. */

@@ -1,36 +1,38 @@
 /*
- * The data that the demo moves: a stream of bytes that never repeats, and the sum by which both ends compare what
- * they have seen. Must not know where it goes.
+ * The data that the demo moves: noise, made before the clock starts, and the sum by which both ends compare what they
+ * have, taken after it has stopped. Must not know where it goes.
  */
 
-import { createCipheriv, createHash, randomBytes } from "node:crypto";
+import { createHash, randomFillSync } from "node:crypto";
 
-/** How much is made, and written, at a time. */
-const CHUNK_BYTES = 64 * 1024;
-const ZEROS = new Uint8Array(CHUNK_BYTES);
-
-/** Counts and sums up bytes as they pass. */
-export class Digest {
-  bytes = 0;
-  readonly #hash = createHash("sha256");
-
-  add(chunk: Uint8Array): void {
-    this.bytes += chunk.length;
-    this.#hash.update(chunk);
-  }
-
-  /** Hexadecimal SHA-256 of everything. Nothing can be added afterwards. */
-  sum(): string {
-    return this.#hash.digest("hex");
-  }
+export function noise(bytes: number): Buffer {
+  return randomFillSync(Buffer.allocUnsafe(bytes));
 }
 
-/** `totalBytes` of noise in chunks, added to `digest` as they are taken. */
-export function* noise(totalBytes: number, digest: Digest): Generator<Uint8Array> {
-  const cipher = createCipheriv("aes-128-ctr", randomBytes(16), randomBytes(16));
-  for (let left = totalBytes; left > 0; left -= CHUNK_BYTES) {
-    const chunk = cipher.update(ZEROS.subarray(0, Math.min(CHUNK_BYTES, left)));
-    digest.add(chunk);
-    yield chunk;
+/** Hexadecimal SHA-256. */
+export function sumOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Gathers bytes as they come. More than expected are counted, and dropped. */
+export class Gathered {
+  bytes = 0;
+  readonly #into: Buffer;
+
+  constructor(expectedBytes: number) {
+    this.#into = Buffer.alloc(expectedBytes);
+  }
+
+  add(piece: Uint8Array): void {
+    const room = this.#into.length - this.bytes;
+    this.#into.set(
+      room < piece.length ? piece.subarray(0, Math.max(0, room)) : piece,
+      Math.min(this.bytes, this.#into.length),
+    );
+    this.bytes += piece.length;
+  }
+
+  sum(): string {
+    return sumOf(this.#into.subarray(0, this.bytes));
   }
 }

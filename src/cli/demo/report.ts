@@ -92,7 +92,7 @@ function features(word: string): string {
 function moved(transfer: Transfer): string {
   const mib = transfer.bytes / 2 ** 20;
   const rate = transfer.bytesReceived / 2 ** 20 / transfer.seconds;
-  const speed = `${mib} MiB in ${transfer.seconds.toFixed(2)} s (${rate.toFixed(0)} MiB/s, summing up included)`;
+  const speed = `${mib} MiB in ${transfer.seconds.toFixed(2)} s (${rate.toFixed(0)} MiB/s)`;
   if (isIntact(transfer)) return `${speed}; SHA-256 ${transfer.sumSent.slice(0, 12)}… at both ends`;
   return (
     `${speed}; NOT INTACT: ${transfer.bytes} bytes with SHA-256 ${transfer.sumSent} were sent, ` +
