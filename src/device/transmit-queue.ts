@@ -117,7 +117,9 @@ export class TransmitQueue {
     }
   }
 
+  /** Leaves the chain in the ring: it was not consumed. */
   #malformed(what: string): void {
+    this.backend.queue.unpop(1);
     const message = `queue ${this.backend.index}, chain at descriptor ${this.#chain.head}: ${what}`;
     this.#failure = { code: "content-malformed", message };
   }
