@@ -3,6 +3,7 @@
  * that appears while it runs. Each is a check of its own; kinds.ts says which guest gets which.
  */
 import assert from "node:assert/strict";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type Check,
   echoFromGuest,
@@ -39,6 +40,8 @@ async function interrupted(
   let pauses = Promise.resolve();
   const pause = async (): Promise<void> => {
     await lab.qmp.run("stop");
+    // So long that what is in flight has arrived somewhere, and the host's socket has filled up or run dry.
+    await sleep(200);
     await lab.qmp.run("cont");
   };
   await transfer((bytes) => {

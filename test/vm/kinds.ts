@@ -57,9 +57,18 @@ export const guestKinds: GuestKind[] = [
     { ...platform, translation: "off" },
     { append: "swiotlb=force", events: ["bounce"] },
   ),
-  kind("virtio-iommu", virtioIommu, { iommuDomain: "DMA", append: "iommu.strict=1", events: ["stop-cont"] }),
+  kind("virtio-iommu", virtioIommu, {
+    iommuDomain: "DMA",
+    append: "iommu.strict=1",
+    events: ["stop-cont", "unbind-bind"],
+  }),
   kind("virtio-iommu, iommu=pt", virtioIommu, { append: "iommu=pt", iommuDomain: "identity" }),
-  kind("intel-iommu, iommu.strict=1", intelIommu, { append: "iommu.strict=1", iommuDomain: "DMA" }),
+  kind("intel-iommu, iommu.strict=1", intelIommu, {
+    append: "iommu.strict=1",
+    iommuDomain: "DMA",
+    reboots: true,
+    events: ["reboot"],
+  }),
   kind("intel-iommu, iommu=pt", intelIommu, { append: "iommu=pt", iommuDomain: "identity" }),
   kind("5 GiB", direct, { memoryMiB: 5120 }),
   kind("memory hot-plug", direct, {
