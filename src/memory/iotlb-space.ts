@@ -7,6 +7,7 @@ import { type Access, Outcome } from "./address.js";
 import type { AddressSpace, TranslationFault } from "./address-space.js";
 import { hex } from "./errors.js";
 import type { Iotlb } from "./iotlb.js";
+import type { IotlbTable } from "./iotlb-table.js";
 import { type MissQueue, widened } from "./miss-queue.js";
 import type { SegmentList } from "./segments.js";
 
@@ -27,6 +28,7 @@ export class IotlbSpace implements AddressSpace {
   readonly kind = "iova";
   fault: TranslationFault | undefined;
 
+  readonly #table: IotlbTable;
   /** The chain whose entries are counted; 0 before the first, when nothing is. */
   #chain = 0;
   #chainEntries = 0;
@@ -38,7 +40,9 @@ export class IotlbSpace implements AddressSpace {
   constructor(
     readonly iotlb: Iotlb,
     readonly misses: MissQueue,
-  ) {}
+  ) {
+    this.#table = iotlb.table;
+  }
 
   get generation(): number {
     return this.iotlb.generation;
@@ -51,7 +55,7 @@ export class IotlbSpace implements AddressSpace {
    * entries that a chain uses, since one entry may hold many pages; a missing page counts as one.
    */
   get mostPagesPerChain(): number {
-    return Math.floor(this.iotlb.unpinnedCapacity / 2);
+    return Math.floor(this.#table.unpinnedCapacity / 2);
   }
 
   beginChain(): void {
@@ -62,16 +66,16 @@ export class IotlbSpace implements AddressSpace {
   }
 
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome {
-    const iotlb = this.iotlb;
-    const position = iotlb.find(low, high);
-    if (position >= 0 && (iotlb.permission[position] & access) === access) {
-      const pages = (high >>> 0) * TWO_TO_20 + (low >>> 12) - iotlb.startPage[position];
-      const begin = pages * PAGE_BYTES + ((low & OFFSET_MASK) - iotlb.startOffset[position]);
+    const table = this.#table;
+    const position = table.find(low, high);
+    if (position >= 0 && (table.permission[position] & access) === access) {
+      const pages = (high >>> 0) * TWO_TO_20 + (low >>> 12) - table.startPage[position];
+      const begin = pages * PAGE_BYTES + ((low & OFFSET_MASK) - table.startOffset[position]);
       // Nearly every buffer lies in one entry.
-      if (begin + length <= iotlb.bytes[position]) {
-        iotlb.statistics.hits++;
+      if (begin + length <= table.bytes[position]) {
+        this.iotlb.statistics.hits++;
         if (this.#countEntry(position)) return this.#failTooMany(low, high);
-        out.append(iotlb.host[position] + begin, length);
+        out.append(table.host[position] + begin, length);
         return Outcome.OK;
       }
     }
@@ -81,7 +85,8 @@ export class IotlbSpace implements AddressSpace {
   /** Goes from entry to entry, and from missing page to missing page. */
   #walk(firstLow: number, firstHigh: number, length: number, access: Access, out: SegmentList): Outcome {
     if (length === 0) return Outcome.OK;
-    const iotlb = this.iotlb;
+    const table = this.#table;
+    const { statistics } = this.iotlb;
     let low = firstLow >>> 0;
     let high = firstHigh >>> 0;
     if (high === HIGHEST && low + length > TWO_TO_32) {
@@ -92,22 +97,22 @@ export class IotlbSpace implements AddressSpace {
     for (;;) {
       const page = high * TWO_TO_20 + (low >>> 12);
       const offset = low & OFFSET_MASK;
-      const position = iotlb.find(low, high);
+      const position = table.find(low, high);
       let taken = PAGE_BYTES - offset;
       if (position < 0) {
-        iotlb.statistics.misses++;
+        statistics.misses++;
         outcome = Outcome.MISS;
         if (this.#countMissing(page)) return this.#failTooMany(low, high);
         if (!this.misses.note(page, offset, access)) return outcome;
       } else {
-        iotlb.statistics.hits++;
+        statistics.hits++;
         const begin =
-          (page - iotlb.startPage[position]) * PAGE_BYTES + (offset - iotlb.startOffset[position]);
-        const available = Math.min(iotlb.bytes[position] - begin, remaining);
+          (page - table.startPage[position]) * PAGE_BYTES + (offset - table.startOffset[position]);
+        const available = Math.min(table.bytes[position] - begin, remaining);
         if (this.#countEntry(position)) return this.#failTooMany(low, high);
-        if ((iotlb.permission[position] & access) === access) {
+        if ((table.permission[position] & access) === access) {
           taken = available;
-          if (outcome === Outcome.OK) out.append(iotlb.host[position] + begin, taken);
+          if (outcome === Outcome.OK) out.append(table.host[position] + begin, taken);
         } else {
           const answer = this.#askForMore(position, low, high, access);
           if (answer === Outcome.FAULT) return answer;
@@ -127,7 +132,7 @@ export class IotlbSpace implements AddressSpace {
 
   /** True if the chain has now used more entries than it may. Ring pages are not the chain's. */
   #countEntry(position: number): boolean {
-    const { chain, pinned } = this.iotlb;
+    const { chain, pinned } = this.#table;
     if (this.#chain === 0 || chain[position] === this.#chain || pinned[position] === 1) return false;
     chain[position] = this.#chain;
     return ++this.#chainEntries > this.mostPagesPerChain;
@@ -135,7 +140,7 @@ export class IotlbSpace implements AddressSpace {
 
   /** The same for a page without an entry. One that comes up twice is counted once only if nothing is in between. */
   #countMissing(page: number): boolean {
-    if (this.#chain === 0 || page === this.#latestMissingPage || this.iotlb.isPinnedPage(page)) return false;
+    if (this.#chain === 0 || page === this.#latestMissingPage || this.#table.isPinnedPage(page)) return false;
     this.#latestMissingPage = page;
     return ++this.#chainEntries > this.mostPagesPerChain;
   }
@@ -148,7 +153,7 @@ export class IotlbSpace implements AddressSpace {
    */
   #askForMore(position: number, low: number, high: number, access: Access): Outcome {
     const page = high * TWO_TO_20 + (low >>> 12);
-    const granted = this.iotlb.permission[position];
+    const granted = this.#table.permission[position];
     if (this.#askedAfterInvalidations !== this.iotlb.statistics.invalidations) {
       this.#askedAfterInvalidations = this.iotlb.statistics.invalidations;
       this.#askedPages.clear();

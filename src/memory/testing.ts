@@ -2,6 +2,7 @@
 import { closeSync, openSync } from "node:fs";
 import { createMemfd, type MemfdOptions } from "../linux/mapping.js";
 import type { GuestMemory } from "./guest-memory.js";
+import type { Iotlb } from "./iotlb.js";
 import type { Region, RegionInput } from "./region.js";
 
 export const PAGE = 4096;
@@ -43,4 +44,12 @@ export function wasOpen(fd: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** Host address and permission of a byte, by the hot path's own lookup; undefined if it is not mapped. */
+export function lookUp({ table }: Iotlb, iova: bigint): { host: number; permission: number } | undefined {
+  const position = table.find(Number(iova & 0xffff_ffffn), Number(iova >> 32n));
+  if (position < 0) return undefined;
+  const start = BigInt(table.startPage[position]) * 4096n + BigInt(table.startOffset[position]);
+  return { host: table.host[position] + Number(iova - start), permission: table.permission[position] };
 }
