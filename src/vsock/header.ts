@@ -108,7 +108,8 @@ function shutdownFlags(flags: number): string {
   const names = [];
   if ((flags & Shutdown.RECEIVE) !== 0) names.push("no-receive");
   if ((flags & Shutdown.SEND) !== 0) names.push("no-send");
-  if ((flags & ~Shutdown.BOTH) !== 0) names.push(`0x${(flags & ~Shutdown.BOTH).toString(16)}`);
+  const unknown = (flags & ~Shutdown.BOTH) >>> 0;
+  if (unknown !== 0) names.push(`0x${unknown.toString(16)}`);
   return names.join("+") || "none";
 }
 
