@@ -32,16 +32,16 @@ export interface AddressSpace {
 
   /**
    * Appends to `out` the host segments of `length` bytes at address `high * 2^32 + low`. Both halves may be signed or
-   * unsigned 32-bit numbers: `x | 0` at the call keeps the engine from boxing what exceeds 2^31. A length of 0 is OK and
-   * appends nothing. On MISS or FAULT `out` may hold a part; the caller
-   * discards it. On MISS every unmapped page of the range has been noted as missing, so that a device which goes on
-   * to translate the rest of its chain asks for everything in one round trip. Never blocks.
+   * unsigned 32-bit numbers: `x | 0` at the call keeps the engine from boxing what exceeds 2^31. A length of 0 is OK
+   * and appends nothing. On MISS or FAULT `out` may hold a part; the caller discards it. On MISS every unmapped page
+   * of the range has been noted as missing, as far as the queue of misses had room, so that a device which goes on to
+   * translate the rest of its chain asks for everything in one round trip. Never blocks.
    */
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome;
 
   /** The reason of the latest FAULT; meaningful only straight after one. */
   readonly fault: TranslationFault | undefined;
 
-  /** How many distinct pages one chain may need (Infinity where nothing is cached). */
+  /** How many distinct pages one chain may need (Infinity where nothing is cached); more is a FAULT, "too-many-pages". */
   readonly mostPagesPerChain: number;
 }
