@@ -10,7 +10,11 @@ export const BACKEND_FEATURES = {
   IOTLB_MSG_V2: {
     bit: 1,
     toVhostKernel: "IOTLB messages are struct vhost_msg_v2; the only one that vhost-vsock offers",
-    source: HEADER,
+    history: [
+      "2022: proposed as the condition for bit 33 to mean an IOTLB; not done, since older VMMs that translate do " +
+        "not acknowledge it",
+    ],
+    source: `${HEADER}; drivers/vhost/vsock.c VHOST_VSOCK_BACKEND_FEATURES`,
   },
   IOTLB_BATCH: { bit: 2, toVhostKernel: "IOTLB messages in batches (vhost-vdpa)", source: HEADER },
   IOTLB_ASID: { bit: 3, toVhostKernel: "IOTLB messages name an address space (vhost-vdpa)", source: HEADER },

@@ -33,6 +33,7 @@ export {
 export type { FeatureRecord, FeatureTable } from "./record.js";
 export {
   backendFeature,
+  backendFeatures,
   type DeviceType,
   describeBackendFeatures,
   describeFeatures,

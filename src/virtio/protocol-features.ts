@@ -16,11 +16,20 @@ export const PROTOCOL_FEATURES = {
   },
   RARP: { bit: 2, toVhostUser: "SEND_RARP after a migration", source: DOCUMENT },
   REPLY_ACK: { bit: 3, toVhostUser: "NEED_REPLY asks for a u64 answer, 0 for success", source: DOCUMENT },
-  MTU: { bit: 4, formerNames: ["NET_MTU"], toVhostUser: "NET_SET_MTU", source: DOCUMENT },
+  MTU: {
+    bit: 4,
+    otherNames: ["NET_MTU"],
+    toVhostUser: "NET_SET_MTU: the MTU that the guest's network device announces",
+    source: `${DOCUMENT}; NET_MTU in qemu include/hw/virtio/vhost-user.h`,
+  },
   BACKEND_REQ: {
     bit: 5,
     formerNames: ["SLAVE_REQ"],
     toVhostUser: "SET_BACKEND_REQ_FD: a second socket for requests of the back-end",
+    history: [
+      "SLAVE_ in documents and programs until 2023",
+      "IOTLB misses travel there: QEMU refuses a back-end that offers bit 33 without this and REPLY_ACK",
+    ],
     source: DOCUMENT,
   },
   CROSS_ENDIAN: { bit: 6, toVhostUser: "SET_VRING_ENDIAN for legacy devices", source: DOCUMENT },
@@ -66,7 +75,9 @@ export const PROTOCOL_FEATURES = {
   XEN_MMAP: {
     bit: 17,
     toVhostUser: "memory regions carry Xen mapping flags and a domain id (40 bytes, not 32)",
-    history: "QEMU 10.0 acknowledges it wherever it is offered and does not implement it",
+    disagreement:
+      "QEMU 10.0 acknowledges it wherever it is offered and does not implement it: the two then disagree about " +
+      "the size of every entry of the memory table",
     source: DOCUMENT,
   },
   SHARED_OBJECT: { bit: 18, toVhostUser: "dma-buf objects shared by UUID", source: DOCUMENT },
@@ -78,23 +89,31 @@ export const PROTOCOL_FEATURES = {
   GET_VRING_BASE_INFLIGHT: {
     bit: 20,
     toVhostUser: "GET_VRING_BASE with num 1 records what is in flight; only with INFLIGHT_SHMFD",
-    history: "drafts of SHMEM used this number",
+    history: ["drafts of SHMEM used this number; QEMU gave it to this feature in 2026"],
     source: DOCUMENT,
   },
   GPA_ADDRESSES: {
     bit: 21,
     toVhostUser: "ring addresses and user addresses of messages are guest-physical",
-    history:
-      "the vhost crate up to 0.16 used 21 for SHMEM: such a back-end claims GPA_ADDRESSES to QEMU 11.1 and " +
-      "then gets guest addresses where it expects user addresses (rust-vmm/vhost#367)",
-    source: `${DOCUMENT}; qemu be51b7177c`,
+    disagreement:
+      "the vhost crate 0.16 used 21 for SHMEM: such a back-end claims GPA_ADDRESSES to QEMU 11.1 and then gets " +
+      "guest addresses where it expects user addresses",
+    history: [
+      "SHMEM in the vhost crate 0.16 (still in alioth); GPA_ADDRESSES in the document (qemu be51b7177c)",
+    ],
+    source: `${DOCUMENT}; qemu be51b7177c; rust-vmm/vhost#367`,
   },
   SHMEM: {
     bit: 22,
-    formerNames: ["SHMEM_MAP"],
+    otherNames: ["SHMEM_MAP"],
     toVhostUser: "GET_SHMEM_CONFIG, SHMEM_MAP, SHMEM_UNMAP: VIRTIO shared memory regions",
-    history: "20 in drafts, 21 in the vhost crate 0.16 and in alioth, 22 in the document",
+    history: ["20 in drafts, 21 in the vhost crate 0.16 and in alioth, 22 in the document"],
     source: `${DOCUMENT}; rust-vmm/vhost#367; crosvm 8ae81e773`,
+  },
+  GET_VRING_BASE_SKIP_DRAIN: {
+    bit: 23,
+    toVhostUser: "GET_VRING_BASE_SKIP_DRAIN: stop a ring without waiting for what is in flight",
+    source: "qemu include/hw/virtio/vhost-user.h (1276e6c85dcc)",
   },
 } as const satisfies FeatureTable;
 
@@ -108,9 +127,12 @@ export const DEFAULT_EXPLICIT_IOTLB_BIT = 62;
 export const EXPLICIT_IOTLB_NAME = "IOTLB";
 
 /** The record of the experimental explicit IOTLB at the configured number. */
-export function explicitIotlbRecord(bit: number = DEFAULT_EXPLICIT_IOTLB_BIT): FeatureRecord {
+export function explicitIotlbRecord(
+  bit: number = DEFAULT_EXPLICIT_IOTLB_BIT,
+): FeatureRecord & { readonly symbol: string } {
   return {
     bit,
+    symbol: "VHOST_USER_PROTOCOL_F_IOTLB",
     toVhostUser: "experimental: its negotiation alone turns translation on; bit 33 has no say",
     nonstandard: true,
     source: "docs/explicit-iotlb.md",

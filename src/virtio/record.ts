@@ -7,16 +7,22 @@
 export interface FeatureRecord {
   /** Bit number in the 64-bit word. */
   readonly bit: number;
-  /** Earlier or other names under which documents and programs know the same bit, newest first. */
+  /** The constant's whole name, where it is not simply the table's prefix and the name. */
+  readonly symbol?: string;
+  /** Earlier names, newest first, without the prefix of the constant unless it was another one. */
   readonly formerNames?: readonly string[];
+  /** Names that other documents and programs use for the number today. */
+  readonly otherNames?: readonly string[];
   /** What it means to a driver in the guest. */
   readonly toGuest?: string;
   /** What it means in the word of a kernel vhost device (VHOST_GET_FEATURES, VHOST_SET_FEATURES). */
   readonly toVhostKernel?: string;
   /** What it means in the word of a vhost-user back-end. */
   readonly toVhostUser?: string;
-  /** When the number or the meaning moved: what happened, so that a log line can warn of it. */
-  readonly history?: string;
+  /** Where the meanings part, and what goes wrong if one is taken for another. */
+  readonly disagreement?: string;
+  /** How name, number or meaning moved, oldest first. */
+  readonly history?: readonly string[];
   /** Set for a bit that no specification assigns. */
   readonly nonstandard?: true;
   /** Document and section, or program and file. */

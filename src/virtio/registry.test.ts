@@ -9,6 +9,7 @@ import {
 } from "./protocol-features.js";
 import type { FeatureTable } from "./record.js";
 import {
+  backendFeatures,
   describeBackendFeatures,
   describeFeatures,
   describeProtocolFeatures,
@@ -52,9 +53,29 @@ test("the numbers that decide the most are the specifications'", () => {
   assert.deepEqual([PROTOCOL_F.GPA_ADDRESSES, PROTOCOL_F.SHMEM], [21, 22]);
 });
 
-test("protocol features 0 to 22 are all known", () => {
-  for (let bit = 0; bit <= 22; bit++) assert.notEqual(protocolFeature(bit), undefined, `bit ${bit}`);
-  assert.equal(protocolFeature(23), undefined);
+test("protocol features 0 to 23 are all known", () => {
+  for (let bit = 0; bit <= 23; bit++) assert.notEqual(protocolFeature(bit), undefined, `bit ${bit}`);
+  assert.equal(protocolFeature(24), undefined);
+});
+
+test("every bit of the virtio word says what it means to the guest, to vhost and to vhost-user", () => {
+  for (const { name, toGuest, toVhostKernel, toVhostUser } of virtioFeatures("vsock")) {
+    for (const meaning of [toGuest, toVhostKernel, toVhostUser]) assert.ok(meaning, name);
+  }
+});
+
+test("a bit knows the whole name of its constant, also where the prefix is another one", () => {
+  assert.equal(virtioFeature(33)?.symbol, "VIRTIO_F_ACCESS_PLATFORM");
+  assert.equal(virtioFeature(26)?.symbol, "VHOST_F_LOG_ALL");
+  assert.equal(virtioFeature(30)?.symbol, "VHOST_USER_F_PROTOCOL_FEATURES");
+  assert.equal(virtioFeature(1, "vsock")?.symbol, "VIRTIO_VSOCK_F_SEQPACKET");
+  assert.equal(protocolFeature(5)?.symbol, "VHOST_USER_PROTOCOL_F_BACKEND_REQ");
+  assert.equal(protocolFeature(62)?.symbol, "VHOST_USER_PROTOCOL_F_IOTLB");
+  assert.equal(backendFeatures()[0].symbol, "VHOST_BACKEND_F_IOTLB_MSG_V2");
+});
+
+test("bit 33 says that its meanings part", () => {
+  assert.match(virtioFeature(33)?.disagreement ?? "", /restricted DMA.*-EFAULT/);
 });
 
 test("bits 28 to 43 of the virtio word are all known but the unassigned 31", () => {
@@ -100,7 +121,7 @@ test("kernel backend features print as names", () => {
 
 test("the explicit IOTLB may sit at any free protocol bit and at no other", () => {
   assert.equal(explicitIotlbBitProblem(DEFAULT_EXPLICIT_IOTLB_BIT), undefined);
-  assert.equal(explicitIotlbBitProblem(23), undefined);
+  assert.equal(explicitIotlbBitProblem(24), undefined);
   assert.match(explicitIotlbBitProblem(3) ?? "", /REPLY_ACK/);
   for (const bit of [-1, 64, 1.5, Number.NaN]) assert.match(explicitIotlbBitProblem(bit) ?? "", /0 to 63/);
 });

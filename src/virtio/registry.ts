@@ -17,25 +17,29 @@ import { VSOCK_FEATURES } from "./vsock-features.js";
 /** Device types whose own feature bits the registry knows. */
 export type DeviceType = "vsock";
 
-/** A record with the name under which it was found. */
+/** A record with the names under which it was found. */
 export interface NamedFeature extends FeatureRecord {
   readonly name: string;
+  /** The whole name of the constant: `VIRTIO_F_ACCESS_PLATFORM`. */
+  readonly symbol: string;
 }
 
 type Index = ReadonlyMap<number, NamedFeature>;
 
-function indexOf(...tables: readonly FeatureTable[]): Index {
+function indexOf(prefix: string, ...tables: readonly FeatureTable[]): Index {
   const index = new Map<number, NamedFeature>();
   for (const table of tables) {
-    for (const [name, record] of Object.entries(table)) index.set(record.bit, { name, ...record });
+    for (const [name, record] of Object.entries(table)) {
+      index.set(record.bit, { name, symbol: `${prefix}${name}`, ...record });
+    }
   }
   return index;
 }
 
-const VIRTIO = indexOf(TRANSPORT_FEATURES);
-const VIRTIO_VSOCK = indexOf(TRANSPORT_FEATURES, VSOCK_FEATURES);
-const PROTOCOL = indexOf(PROTOCOL_FEATURES);
-const BACKEND = indexOf(BACKEND_FEATURES);
+const VIRTIO = indexOf("VIRTIO_F_", TRANSPORT_FEATURES);
+const VIRTIO_VSOCK = indexOf("VIRTIO_F_", TRANSPORT_FEATURES, VSOCK_FEATURES);
+const PROTOCOL = indexOf("VHOST_USER_PROTOCOL_F_", PROTOCOL_FEATURES);
+const BACKEND = indexOf("VHOST_BACKEND_F_", BACKEND_FEATURES);
 
 /** The record of a bit of the virtio word, device bits included if the type is known. */
 export function virtioFeature(bit: number, deviceType?: DeviceType): NamedFeature | undefined {
@@ -47,8 +51,7 @@ export function protocolFeature(
   bit: number,
   explicitIotlbBit: number = DEFAULT_EXPLICIT_IOTLB_BIT,
 ): NamedFeature | undefined {
-  if (bit === explicitIotlbBit) return { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(bit) };
-  return PROTOCOL.get(bit);
+  return bit === explicitIotlbBit ? explicitIotlbFeature(bit) : PROTOCOL.get(bit);
 }
 
 /** The record of a kernel vhost backend feature. */
@@ -63,7 +66,12 @@ export function virtioFeatures(deviceType?: DeviceType): readonly NamedFeature[]
 
 /** Every protocol feature record, by bit, the experimental one last. */
 export function protocolFeatures(explicitIotlbBit?: number): readonly NamedFeature[] {
-  return [...PROTOCOL.values(), { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(explicitIotlbBit) }];
+  return [...PROTOCOL.values(), explicitIotlbFeature(explicitIotlbBit)];
+}
+
+/** Every record of the kernel's backend features, by bit. */
+export function backendFeatures(): readonly NamedFeature[] {
+  return [...BACKEND.values()];
 }
 
 /** One line for a virtio feature word: `0x130000000 [INDIRECT_DESC EVENT_IDX VERSION_1]`. */
@@ -79,6 +87,10 @@ export function describeProtocolFeatures(word: bigint, explicitIotlbBit?: number
 /** One line for a word of the kernel's backend features. */
 export function describeBackendFeatures(word: bigint): string {
   return describeWord(word, backendFeature);
+}
+
+function explicitIotlbFeature(bit?: number): NamedFeature {
+  return { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(bit) };
 }
 
 function describeWord(word: bigint, find: (bit: number) => NamedFeature | undefined): string {
