@@ -3,7 +3,7 @@
  * before the device starts, so that whoever typed the path hears of it.
  */
 import { chownSync, closeSync, lstatSync, unlinkSync } from "node:fs";
-import { errno, SystemCallError } from "../linux/errors.js";
+import { errno, errnoName, SystemCallError } from "../linux/errors.js";
 import { connectUnix, createSocket, listenUnix } from "../linux/unix-socket.js";
 import { StartError } from "./config/errors.js";
 
@@ -62,6 +62,10 @@ function removeStale(path: string): void {
   const probe = createSocket();
   const result = connectUnix(probe, path);
   closeSync(probe);
+  if (result === -errno.EACCES || result === -errno.EPERM) {
+    const message = `whether another process listens there cannot be told (${errnoName(-result)}); remove it if not`;
+    throw new StartError("path-in-use", path, message);
+  }
   if (result !== -errno.ECONNREFUSED) {
     const message = "another process listens there; end it or choose another path";
     throw new StartError("path-in-use", path, message);

@@ -326,11 +326,6 @@ export class Connection implements EventHandler {
     if (this.state === "established") this.owner.dataDue(this);
   }
 
-  /** End of file was read: all that can follow is that the program closes its socket. */
-  get hostEnded(): boolean {
-    return this.#hostEnded;
-  }
-
   /** True if reading for the guest makes sense now, credit aside. */
   get wantsRead(): boolean {
     return this.readable && this.state === "established";
@@ -357,8 +352,8 @@ export class Connection implements EventHandler {
   }
 
   /**
-   * Instead of a read, when nothing can be read for the guest (it takes no more, it gives no credit, or the end of
-   * file was read before): notices the end of the host socket, or that data waits.
+   * Instead of a read, when nothing can be read for the guest (it takes no more, or gives no credit): notices the end
+   * of the host socket, or that data waits.
    */
   lookWithoutReading(): void {
     if (this.readClosed && !this.#bothEnded) {

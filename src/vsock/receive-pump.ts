@@ -140,7 +140,7 @@ export class ReceivePump {
   #sendData(ring: ReceiveRing, connection: Connection): boolean {
     const credit = connection.sendCredit.available(this.#usualPayload);
     if (credit > 0) connection.creditCame();
-    if (!connection.wantsRead || connection.readClosed || connection.hostEnded || credit === 0) {
+    if (!connection.wantsRead || connection.readClosed || credit === 0) {
       connection.dataPlace.leave();
       if (connection.wantsRead) connection.lookWithoutReading();
       return true;

@@ -108,6 +108,42 @@ describe("data from the guest", () => {
     assert.deepEqual(rig.heard(), []);
   });
 
+  it("is delivered before what the guest does next in the same burst", () => {
+    for (const [op, flags, answer] of [
+      [Op.SHUTDOWN, Shutdown.BOTH, ["RST"]],
+      [Op.SHUTDOWN, Shutdown.SEND, []],
+      [Op.RST, 0, []],
+      [Op.REQUEST, 0, ["RST"]],
+      [Op.RESPONSE, 0, ["RST"]],
+    ] as const) {
+      const host = rig.guestConnects();
+      rig.enqueue({ op: Op.RW }, "the last ");
+      rig.enqueue({ op: Op.RW }, "words");
+      rig.enqueue({ op, flags });
+      rig.vsock.flush();
+      rig.settle();
+      assert.equal(host.readAll().toString(), "the last words");
+      assert.equal(host.condition, "end");
+      assert.deepEqual(rig.heard(), answer);
+      rig.vsock.reset("the next one");
+    }
+  });
+
+  it("that there is no memory to hold resets its connection and no other", () => {
+    rig.close();
+    rig = new SwitchRig({ bufferBytes: 2 ** 52, totalBufferBytes: 2 ** 53 * 0.9 });
+    const other = rig.guestConnects({ srcPort: 1 });
+    rig.endpoints.sendBufferBytes = 4096;
+    const full = rig.guestConnects({ srcPort: 2 });
+    rig.guest({ op: Op.RW, srcPort: 2 }, Buffer.alloc(60_000));
+    assert.deepEqual(rig.heard(), ["RST"]);
+    assert.match(rig.records[0].message, /no memory/);
+    full.readAll();
+    assert.equal(full.condition, "end");
+    rig.guest({ op: Op.RW, srcPort: 1 }, "unharmed");
+    assert.equal(other.readAll().toString(), "unharmed");
+  });
+
   it("of zero bytes changes nothing", () => {
     const host = rig.guestConnects();
     rig.guest({ op: Op.RW });
