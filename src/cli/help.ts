@@ -51,7 +51,7 @@ export function serveHelp(): string {
   ].join("\n");
 }
 
-function optionRows(table: OptionTable): string[] {
+export function optionRows(table: OptionTable): string[] {
   const rows = Object.entries(table).flatMap(([name, { argument, short, help }]): [string, string][] => {
     if (help === undefined) return [];
     const left = `${short === undefined ? "" : `-${short}, `}--${name}${argument === undefined ? "" : ` ${argument}`}`;

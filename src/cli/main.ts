@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "move data between a device and a built-in guest, and say what was negotiated",
     run: async (argv) => (await import("./demo.js")).demoCommand(argv),
   },
+  features: {
+    summary: "decode a feature word: what each bit means to guest, vhost and vhost-user",
+    run: async (argv) => (await import("./features.js")).featuresCommand(argv),
+  },
 };
 
 async function main(argv: string[]): Promise<number> {

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { hasSwitch, type OptionTable, readOptions } from "./options.js";
+import { hasSwitch, type OptionTable, readArguments, readOptions } from "./options.js";
 import { UsageError } from "./usage-error.js";
 
 const TABLE: OptionTable = {
@@ -73,6 +73,15 @@ describe("options", () => {
     const line = "--socket is given twice; keep one of them";
     refuses(["--socket=a", "--socket=b"], "option-twice", line);
     refuses(["--socket=a", "--socket-path=a"], "option-twice", line);
+  });
+
+  it("leave the words around them to a command that takes words", () => {
+    const { options, words } = readArguments(["a", "--socket", "x", "b", "-h", "--", "--vm"], TABLE);
+    assert.deepEqual(
+      options.map(({ name }) => name),
+      ["socket", "help"],
+    );
+    assert.deepEqual(words, ["a", "b", "--vm"]);
   });
 
   it("are all there is: a lone word is refused", () => {

@@ -36,6 +36,27 @@ export function readOptions<Name extends string>(
   argv: readonly string[],
   table: OptionTable<Name>,
 ): GivenOption<Name>[] {
+  return readTokens(argv, table, (word) => {
+    const problem = `unexpected argument ${JSON.stringify(word)}; every value follows an option`;
+    throw new UsageError("argument-unexpected", problem);
+  });
+}
+
+/** For a command that also takes words: they may stand before, between and behind the options. */
+export function readArguments<Name extends string>(
+  argv: readonly string[],
+  table: OptionTable<Name>,
+): { readonly options: GivenOption<Name>[]; readonly words: string[] } {
+  const words: string[] = [];
+  const options = readTokens(argv, table, (word) => words.push(word));
+  return { options, words };
+}
+
+function readTokens<Name extends string>(
+  argv: readonly string[],
+  table: OptionTable<Name>,
+  onWord: (word: string) => void,
+): GivenOption<Name>[] {
   const { tokens } = parseArgs({
     args: [...argv],
     options: parseArgsOptions(table),
@@ -45,10 +66,7 @@ export function readOptions<Name extends string>(
   });
   const given: GivenOption<Name>[] = [];
   for (const token of tokens) {
-    if (token.kind === "positional") {
-      const problem = `unexpected argument ${JSON.stringify(token.value)}; every value follows an option`;
-      throw new UsageError("argument-unexpected", problem);
-    }
+    if (token.kind === "positional") onWord(token.value);
     if (token.kind === "option") given.push(readOption(token, table));
   }
   refuseRepeats(given, table);

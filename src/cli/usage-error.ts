@@ -13,6 +13,9 @@ export type UsageErrorCode =
   | "option-twice"
   | "option-conflict"
   | "argument-unexpected"
+  | "word-malformed"
+  | "feature-unknown"
+  | "nothing-to-decode"
   | "nothing-to-serve";
 
 export class UsageError extends OperatorError {

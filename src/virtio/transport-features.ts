@@ -95,7 +95,7 @@ export const TRANSPORT_FEATURES = {
       "to the guest it is a way to allocate memory, to vhost a switch for translation, to vhost-user an " +
       "address format. A guest that bounces through restricted DMA acknowledges it and needs no translation: " +
       "handed on to vhost, its rings are looked up in an IOTLB that nobody fills (-EFAULT); hidden from a " +
-      "protected guest, the guest refuses the device. Only the VMM knows whether there is a vIOMMU, so only " +
+      "protected guest, it makes the guest refuse the device. Only the VMM knows whether there is a vIOMMU, so only " +
       "it can say whether to translate, and this bit does not carry that",
     history: [
       "2016: vhost gets a device IOTLB, switched on by this bit (linux 6b1e6cc7855b); a bit of its own, " +
@@ -184,8 +184,7 @@ export const TRANSPORT_FEATURES = {
   },
   SUSPEND_CROSVM: {
     bit: 42,
-    symbol: "VIRTIO_F_SUSPEND (crosvm)",
-    otherNames: ["VIRTIO_F_SUSPEND"],
+    symbol: "VIRTIO_F_SUSPEND",
     toGuest: "in crosvm only: the device can be suspended through its status",
     toVhostKernel: "nothing: not offered",
     toVhostUser: "nothing: the front-end suspends a device by stopping its rings",

@@ -3,10 +3,10 @@
  */
 
 import { bitsOf, F, has, virtioFeature } from "../../virtio/index.js";
+import { labelled, paragraph } from "../paragraph.js";
 import type { LineUp } from "./line-ups.js";
 import type { IotlbCounts, Negotiated } from "./messages.js";
 
-const WIDTH = 80;
 const INDENT = "     ";
 const LABEL_WIDTH = 21;
 
@@ -105,21 +105,5 @@ function counts({ misses, updates, invalidations }: IotlbCounts): string {
 }
 
 function row(label: string, text: string): string {
-  const hanging = " ".repeat(INDENT.length + LABEL_WIDTH);
-  return INDENT + label.padEnd(LABEL_WIDTH) + paragraph(text, hanging).trimStart();
-}
-
-/** Breaks a text into lines that begin with `indent`. */
-function paragraph(text: string, indent: string): string {
-  const lines: string[] = [];
-  let line = indent;
-  for (const word of text.split(" ")) {
-    if (line.length + word.length > WIDTH && line !== indent) {
-      lines.push(line.trimEnd());
-      line = indent;
-    }
-    line += `${word} `;
-  }
-  lines.push(line.trimEnd());
-  return lines.join("\n");
+  return labelled(label, text, INDENT, LABEL_WIDTH);
 }
