@@ -115,8 +115,8 @@ export class GuestConnection {
     return new Promise((resolve, reject) => {
       this.#opened = { resolve, reject };
       this.#timer = this.#host.setTimer(CONNECT_TIMEOUT_MS, () => {
-        this.#end(false);
         reject(new GuestSocketError("ETIMEDOUT", `port ${this.peerPort} did not answer`));
+        this.#end(false);
       });
     });
   }
