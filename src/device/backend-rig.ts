@@ -5,9 +5,10 @@
 import { closeSync } from "node:fs";
 import { EventLoop } from "../linux/event-loop.js";
 import { createEventfd, signalEventfd } from "../linux/eventfd.js";
+import { createMemfd } from "../linux/mapping.js";
 import { Scratch } from "../linux/scratch.js";
 import { Timers } from "../linux/timers.js";
-import { silentLogger } from "../log/logger.js";
+import { createLogger, silentLogger } from "../log/logger.js";
 import { Outcome } from "../memory/address.js";
 import type { SegmentList } from "../memory/segments.js";
 import type { BackendQueue } from "../vhost/backend-device.js";
@@ -155,14 +156,23 @@ export class BackendRig {
     log: silentLogger,
   });
   readonly ends: string[] = [];
-  readonly backend = new VsockBackend(this.loop, this.vsock, GUEST_CID, () => this.ends.push("ended"));
+  /** Ids of what the backend logged. */
+  readonly events: string[] = [];
+  readonly backend = new VsockBackend(
+    this.loop,
+    this.vsock,
+    GUEST_CID,
+    createLogger({ level: "debug", sink: ({ event }) => this.events.push(event) }),
+    () => this.ends.push("ended"),
+  );
   readonly #kicks: number[] = [];
   #at = 0;
 
-  /** Starts a queue at `base`, with a kick descriptor unless it is to be polled. */
-  start(index: number, base = 0, polled = false): ListBackendQueue {
-    const kickFd = polled ? -1 : createEventfd();
-    if (!polled) this.#kicks.push(kickFd);
+  /** Starts a queue at `base`, with a kick descriptor unless it is to be polled; a file's cannot be watched. */
+  start(index: number, base = 0, kicks: "watched" | "polled" | "unwatchable" = "watched"): ListBackendQueue {
+    const kickFd =
+      kicks === "polled" ? -1 : kicks === "watched" ? createEventfd() : createMemfd("not an eventfd", 8);
+    if (kickFd >= 0) this.#kicks.push(kickFd);
     const queue = new ListBackendQueue(new ListQueue(index, base), this.memory, kickFd, (stopped) =>
       this.backend.queueStopped(stopped),
     );

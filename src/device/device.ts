@@ -4,6 +4,7 @@
  */
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
+import { connectionCeiling } from "../linux/descriptor-limit.js";
 import { createEventfd, signalEventfd } from "../linux/eventfd.js";
 import { isListening } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
@@ -35,31 +36,16 @@ export async function startDevice(
   configs: readonly VmConfig[],
   options: StartOptions,
 ): Promise<RunningDevice> {
-  const claimed: ClaimedSocket[] = [];
-  const claim = (...args: Parameters<typeof claimSocket>) => {
-    const socket = claimSocket(...args);
-    claimed.push(socket);
-    return socket;
-  };
-  let starts: Omit<WorkerStart, "wakeFd">[];
+  const claims: VmSockets[] = [];
   try {
-    starts = configs.map((config) => ({
-      config,
-      vmm:
-        config.socketPath === undefined
-          ? inherited(options.fd)
-          : { fd: claim(config.socketPath).fd, listening: true },
-      hybridFd: claim(config.udsPath, { mode: config.udsMode, gid: config.udsGroup }).fd,
-      logLevel: levelOf(options.log),
-    }));
+    for (const config of configs) claims.push(claimSockets(config, options.fd));
   } catch (error) {
-    for (const socket of claimed) releaseSocket(socket);
+    for (const { claimed } of claims) claimed.forEach(releaseSocket);
     throw error;
   }
-  const threads = starts.map((start) => new DeviceThread(start, options.log));
-  const removeFiles = () => claimed.forEach(removeSocketFile);
+  warnOfDescriptors(configs, options.log);
+  const threads = configs.map((config, index) => new DeviceThread(config, claims[index], options.log));
   const closed = Promise.allSettled(threads.map((thread) => thread.ended)).then((outcomes) => {
-    removeFiles();
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
     if (failed !== undefined) throw failed.reason;
   });
@@ -76,6 +62,34 @@ export async function startDevice(
     throw error;
   }
   return { closed, close };
+}
+
+/** The sockets of one VM. */
+interface VmSockets {
+  readonly vmm: WorkerStart["vmm"];
+  readonly hybridFd: number;
+  /** Those of them that have files, which go when the VM's device ends. */
+  readonly claimed: readonly ClaimedSocket[];
+}
+
+function claimSockets(config: VmConfig, inheritedFd: number | undefined): VmSockets {
+  const forVmm = config.socketPath === undefined ? undefined : claimSocket(config.socketPath);
+  try {
+    const vmm = forVmm === undefined ? inherited(inheritedFd) : { fd: forVmm.fd, listening: true };
+    const hybrid = claimSocket(config.udsPath, { mode: config.udsMode, gid: config.udsGroup });
+    return { vmm, hybridFd: hybrid.fd, claimed: forVmm === undefined ? [hybrid] : [forVmm, hybrid] };
+  } catch (error) {
+    if (forVmm !== undefined) releaseSocket(forVmm);
+    throw error;
+  }
+}
+
+function warnOfDescriptors(configs: readonly VmConfig[], log: Logger): void {
+  const connections = configs.reduce((sum, { maxConnections }) => sum + maxConnections, 0);
+  const ceiling = connectionCeiling();
+  if (connections <= ceiling) return;
+  const message = `${connections} connections are allowed, and this process has descriptors for about ${ceiling}`;
+  log.log({ event: "descriptor-limit", message, fields: { connections, ceiling } });
 }
 
 function inherited(fd: number | undefined): WorkerStart["vmm"] {
@@ -108,15 +122,15 @@ class DeviceThread {
   readonly #worker: Worker;
   #wakeFd: number | undefined;
 
-  constructor(start: Omit<WorkerStart, "wakeFd">, log: Logger) {
+  constructor(config: VmConfig, { vmm, hybridFd, claimed }: VmSockets, log: Logger) {
     this.#wakeFd = createEventfd();
-    const workerData: WorkerStart = { ...start, wakeFd: this.#wakeFd };
+    const workerData: WorkerStart = { config, vmm, hybridFd, logLevel: levelOf(log), wakeFd: this.#wakeFd };
     this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
       workerData,
       // The thread closes descriptors that it got from here and from peers; Node would warn of each.
       trackUnmanagedFds: false,
     });
-    const vmLog = log.child({ vm: start.config.guestCid });
+    const vmLog = log.child({ vm: config.guestCid });
     let becameReady: () => void;
     const started = new Promise<void>((resolve) => {
       becameReady = resolve;
@@ -135,6 +149,7 @@ class DeviceThread {
       });
       this.#worker.on("exit", () => {
         running.delete(this);
+        claimed.forEach(removeSocketFile);
         vmLog.log({ event: "device-stopped", message: "the device has stopped" });
         // The thread is gone, and nobody but this object writes its eventfd.
         if (this.#wakeFd !== undefined) closeSync(this.#wakeFd);

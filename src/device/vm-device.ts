@@ -3,8 +3,9 @@
  * and the host programs' socket through all of them.
  */
 import { closeSync } from "node:fs";
+import { connectionCeiling } from "../linux/descriptor-limit.js";
 import { EPOLLIN } from "../linux/epoll.js";
-import { errno } from "../linux/errors.js";
+import { errno, errnoName, SystemCallError } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import { acceptUnix } from "../linux/unix-socket.js";
 import { limited } from "../log/limited.js";
@@ -13,7 +14,7 @@ import type { SessionPolicy } from "../vhost/backend-device.js";
 import { BackendSession } from "../vhost/backend-session.js";
 import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
 import { HybridListener } from "../vsock/hybrid-listener.js";
-import { DEFAULT_LIMITS } from "../vsock/limits.js";
+import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
 import { VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { VsockBackend } from "./vsock-backend.js";
@@ -59,18 +60,13 @@ export class VmDevice {
     const { loop, config } = options;
     const log = limited(options.log, PROVOKED_RECORDS_A_SECOND);
     this.#sessionLog = limited(options.log, SESSION_RECORDS_A_SECOND);
+    const descriptorCeiling = connectionCeiling();
     this.#switch = new VsockSwitch({
       loop,
       log,
       guestCid: config.guestCid,
-      endpoints: new HybridEndpoints(config.udsPath),
-      limits: {
-        ...DEFAULT_LIMITS,
-        bufferBytes: config.txBufferBytes,
-        maxConnections: config.maxConnections,
-        connectTimeoutMs: config.connectTimeoutMs,
-        shutdownTimeoutMs: config.shutdownTimeoutMs,
-      },
+      endpoints: new HybridEndpoints(config.udsPath, descriptorCeiling),
+      limits: limitsOf(config),
     });
     this.#hybrid = new HybridListener({
       loop,
@@ -78,6 +74,7 @@ export class VmDevice {
       fd: options.hybridFd,
       connector: this.#switch,
       mostClients: Math.min(MOST_HANDSHAKES, config.maxConnections),
+      descriptorCeiling,
     });
     if (options.vmm.listening) this.#listen();
     else this.#serve(options.vmm.fd);
@@ -97,22 +94,34 @@ export class VmDevice {
 
   #accept(): void {
     const fd = acceptUnix(this.#options.vmm.fd);
-    if (fd === -errno.EMFILE || fd === -errno.ENFILE || fd === -errno.ENOMEM || fd === -errno.ENOBUFS) {
-      this.#stopListening();
-      this.#options.loop.setTimer(ACCEPT_PAUSE_MS, () => {
-        if (!this.#closed && this.#session === undefined) this.#listen();
-      });
-    }
-    if (fd < 0) return;
+    if (fd === -errno.EAGAIN || fd === -errno.EINTR || fd === -errno.ECONNABORTED) return;
     this.#stopListening();
-    this.#serve(fd);
+    if (fd >= 0) this.#serve(fd);
+    else this.#acceptLater(`accepting a VMM failed with ${errnoName(-fd)}`);
+  }
+
+  /** Out of descriptors or memory: looking away for a moment is all that helps. */
+  #acceptLater(problem: string): void {
+    const message = `${problem}; trying again in ${ACCEPT_PAUSE_MS} ms`;
+    this.#sessionLog.log({ event: "accept-failed", message });
+    this.#options.loop.setTimer(ACCEPT_PAUSE_MS, () => {
+      if (!this.#closed && this.#session === undefined) this.#listen();
+    });
   }
 
   #serve(fd: number): void {
-    const { loop, config } = this.#options;
+    const { loop, config, vmm, finished } = this.#options;
     const log = this.#sessionLog;
-    const device = new VsockBackend(loop, this.#switch, config.guestCid, () => this.#sessionEnded());
-    this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
+    const device = new VsockBackend(loop, this.#switch, config.guestCid, log, () => this.#sessionEnded());
+    try {
+      this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      device.detach();
+      closeSync(fd);
+      if (vmm.listening) this.#acceptLater(`serving a VMM failed: ${error.message}`);
+      else finished();
+    }
   }
 
   #sessionEnded(): void {
@@ -135,6 +144,21 @@ export class VmDevice {
 
 /** How long accepting pauses when this process can open no more descriptors. */
 const ACCEPT_PAUSE_MS = 100;
+
+/** Twice the part of the total that is left to the last connections (`VsockSwitch`): eight of full size fit before. */
+const FULL_BUFFERS = 16;
+
+function limitsOf(config: VmConfig): SwitchLimits {
+  return {
+    ...DEFAULT_LIMITS,
+    bufferBytes: config.txBufferBytes,
+    // So that a few connections get what was asked for, however large it is.
+    totalBufferBytes: Math.max(DEFAULT_LIMITS.totalBufferBytes, FULL_BUFFERS * config.txBufferBytes),
+    maxConnections: config.maxConnections,
+    connectTimeoutMs: config.connectTimeoutMs,
+    shutdownTimeoutMs: config.shutdownTimeoutMs,
+  };
+}
 
 function policyOf(config: VmConfig): SessionPolicy {
   return {

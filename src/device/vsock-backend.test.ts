@@ -263,7 +263,7 @@ describe("queues that stop and start", () => {
   });
 
   it("without a kick descriptor are looked at again and again", () => {
-    const tx = rig.start(TX, 0, true);
+    const tx = rig.start(TX, 0, "polled");
     for (let index = 1; index <= 3; index++) {
       rig.send(tx, { op: Op.RST });
       rig.clock.ms += 1;
@@ -313,5 +313,19 @@ describe("the configuration space", () => {
     assert.deepEqual([...(rig.backend.readConfig(4, 4) ?? [])], [0, 0, 0, 0]);
     assert.equal(rig.backend.readConfig(0, 9), undefined);
     assert.equal(rig.backend.readConfig(8, 1), undefined);
+  });
+});
+
+describe("a kick descriptor that cannot be watched", () => {
+  it("is told in the log, and its queue is polled instead", () => {
+    const rx = rig.start(RX);
+    const tx = rig.start(TX, 0, "unwatchable");
+    rig.offer(rx, [[rig.place(64), 64]]);
+    rig.send(tx, { op: Op.REQUEST });
+    rig.clock.ms += 1;
+    rig.loop.turn(0);
+    rig.loop.turn(0);
+    assert.deepEqual(rig.heard(rx), ["RESPONSE"]);
+    assert.deepEqual(rig.events, ["kick-polled"]);
   });
 });

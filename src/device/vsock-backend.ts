@@ -3,8 +3,10 @@
  * each is worked on. One thread; all calls come from its event loop.
  */
 import { EPOLLET, EPOLLIN } from "../linux/epoll.js";
-import type { EventHandler, EventLoop } from "../linux/event-loop.js";
+import { errnoName } from "../linux/errors.js";
+import type { EventLoop } from "../linux/event-loop.js";
 import type { Timer } from "../linux/timers.js";
+import type { Logger } from "../log/logger.js";
 import type { BackendDevice, BackendQueue } from "../vhost/backend-device.js";
 import { encodeVsockConfig, F, maskOf, VSOCK_QUEUE, VSOCK_QUEUE_COUNT } from "../virtio/index.js";
 import type { VsockSwitch } from "../vsock/switch.js";
@@ -49,6 +51,7 @@ export class VsockBackend implements BackendDevice {
     private readonly loop: EventLoop,
     private readonly vsock: VsockSwitch,
     guestCid: number,
+    private readonly log: Logger,
     /** The session is over; nothing of this object is used any more. */
     private readonly ended: () => void,
   ) {
@@ -94,14 +97,19 @@ export class VsockBackend implements BackendDevice {
   #watch(backend: BackendQueue): void {
     const onKick =
       backend.index === VSOCK_QUEUE.rx ? () => this.#receiveKicked() : () => this.#transmitKicked();
-    if (backend.kickFd < 0) {
-      this.#watches.set(backend.index, { fd: -1, token: 0, poll: this.#pollLater(backend.index, onKick) });
-      return;
+    const token = backend.kickFd < 0 ? -1 : this.#watchEventfd(backend, onKick);
+    if (token >= 0) this.#watches.set(backend.index, { fd: backend.kickFd, token, poll: undefined });
+    else this.#watches.set(backend.index, { fd: -1, token: 0, poll: this.#pollLater(backend.index, onKick) });
+  }
+
+  /** Edge-triggered and never read: every signal of an eventfd is an edge, and reading it would cost a call a kick. */
+  #watchEventfd({ index, kickFd }: BackendQueue, onKick: () => void): number {
+    const token = this.loop.tryWatch(kickFd, EPOLLIN | EPOLLET, { onEvents: onKick });
+    if (token < 0) {
+      const message = `queue ${index}: watching its kicks failed with ${errnoName(-token)}; it is polled`;
+      this.log.log({ event: "kick-polled", message });
     }
-    const handler: EventHandler = { onEvents: onKick };
-    // Edge-triggered and never read: every signal of an eventfd is an edge, and reading it would cost a call a kick.
-    const token = this.loop.watch(backend.kickFd, EPOLLIN | EPOLLET, handler);
-    this.#watches.set(backend.index, { fd: backend.kickFd, token, poll: undefined });
+    return token;
   }
 
   #pollLater(index: number, onKick: () => void): Timer {
@@ -147,8 +155,13 @@ export class VsockBackend implements BackendDevice {
   sessionEnded(reason: string): void {
     this.#stoppedAt.clear();
     this.vsock.reset(`the VMM's session ended: ${reason}`);
-    this.loop.removeAfterEvents(this.#afterEvents);
+    this.detach();
     this.ended();
+  }
+
+  /** Leaves the event loop, where no session ever came about. */
+  detach(): void {
+    this.loop.removeAfterEvents(this.#afterEvents);
   }
 
   /** After the events of a wake-up: guest to host first, as it may make answers due. */
@@ -172,24 +185,17 @@ export class VsockBackend implements BackendDevice {
       return;
     }
     queue.disableKicks();
-    let end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
-    while (
-      end === "starved" &&
-      ring.failure === undefined &&
-      queue.failure === undefined &&
-      queue.enableKicks()
-    ) {
-      // Buffers may have come between the last look and the request for kicks; but if the next one is merely not
-      // mapped, there is nothing to do but wait.
-      const before = queue.nextAvail;
-      end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
-      if (end === "starved" && queue.nextAvail === before) break;
-    }
+    const before = queue.nextAvail;
+    const end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
+    const progressed = queue.nextAvail !== before;
+    // Buffers may have come between the last look and the request for kicks. If nothing was sent although there are
+    // some, the next one is merely not mapped, and there is nothing to do but wait.
+    const cameMeanwhile = end === "starved" && ring.failure === undefined && queue.enableKicks();
     queue.publish();
     ring.backend.notify();
     const failure = ring.failure ?? queue.failure;
     if (failure !== undefined) ring.backend.fail(failure);
+    else if (end === "more" || (cameMeanwhile && progressed)) this.loop.requestTurn();
     else if (end === "starved") this.#starved = true;
-    else if (end === "more") this.loop.requestTurn();
   }
 }

@@ -39,11 +39,15 @@ export const EVENTS = {
   },
   "ring-stop": {
     level: "info",
-    text: "A virtqueue was stopped by the front-end, with the position at which it can be taken up again.",
+    text: "A virtqueue stopped, with the reason and the position at which it can be taken up again. Mostly the front-end stopped or changed it; it also stops when it is broken, when the memory that it lies in is taken away, and when the device is reset or its session ends.",
   },
   "ring-broken": {
     level: "error",
-    text: "The guest put something into a virtqueue that no correct driver puts there (a descriptor chain that loops, an address outside its memory, a length that lies). The ring is stopped, the front-end is told through the ring's error eventfd, and only this device is affected. The guest must reset the device to use it again.",
+    text: "A virtqueue holds something, or lies somewhere, that makes it impossible to go on. Mostly the guest put something there that no correct driver puts there (a descriptor chain that loops, an address outside its memory, a length that lies); an address of the ring itself that is misaligned or mapped in pieces comes from the front-end. The ring is stopped, the front-end is told through the ring's error eventfd, and only this device is affected. The ring runs again once it was set up anew, for which a guest has to reset the device.",
+  },
+  "ring-held": {
+    level: "warn",
+    text: "A virtqueue is started and enabled, addresses are not translated, and a part of the ring does not lie in the memory that the front-end shares. It does not run; it starts once memory or addresses have come that fit. The front-end is told through the ring's error eventfd.",
   },
   "message-refused": {
     level: "warn",
@@ -65,6 +69,22 @@ export const EVENTS = {
     level: "info",
     text: "An established connection was cut short by a reset from either side, with the reason. Data that was acknowledged had been handed over before.",
   },
+  "bytes-undelivered": {
+    level: "warn",
+    text: "A guest had ended its connection when bytes that it had sent still waited for a slow host program, and that program closed its socket, or the device was stopped, before it took them. The guest cannot be told any more.",
+  },
+  "accept-failed": {
+    level: "warn",
+    text: "A VMM or a host program could not be accepted, mostly because this process may open no more descriptors (`ulimit -n`). It is tried again shortly.",
+  },
+  "descriptor-limit": {
+    level: "warn",
+    text: "The connections that all VMs together are allowed need more descriptors than this process may open. Connections beyond that are refused, so that the VMMs' sessions still find some. Raise the limit (`ulimit -n`, LimitNOFILE) or lower `max-connections`.",
+  },
+  "kick-polled": {
+    level: "warn",
+    text: "A queue's kick eventfd could not be watched (the system's limit of epoll watches, or no memory), so the queue is looked at every millisecond instead.",
+  },
   "host-connect-failed": {
     level: "info",
     text: "A host program's `CONNECT <port>` reached no guest listener: the guest refused it, did not answer before the connect timeout, or no driver is running. The program's socket was closed.",
@@ -84,6 +104,10 @@ export const EVENTS = {
   "memory-region-removed": {
     level: "debug",
     text: "A region of guest memory was taken back. No system call touches it any more once the front-end has its answer.",
+  },
+  "memory-not-sealed": {
+    level: "info",
+    text: "The file behind a region of guest memory can still be made shorter, since it is not sealed against that (F_SEAL_SHRINK). A VMM that does so ends this whole process, and with it the devices of all VMs: the kernel answers the next access to the missing pages with SIGBUS. QEMU's `memory-backend-memfd` seals its memory; files (`memory-backend-file`) cannot be sealed. Logged once for each session.",
   },
   "internal-error": {
     level: "error",

@@ -165,6 +165,8 @@ class Walk {
   }
 
   end(): void {
+    // What still tries to reach a host program finds none any more, so nobody new comes.
+    this.rig.endpoints.failure = -errno.ECONNREFUSED;
     for (const host of this.hosts) if (!this.#closed.has(host)) host.close();
     this.rig.ring.offered = Number.POSITIVE_INFINITY;
     const credit = { op: Op.CREDIT_UPDATE, bufAlloc: 2 ** 31 };

@@ -45,8 +45,11 @@ export interface ConnectionOwner {
   dataDue(connection: Connection): void;
   /** The guest's side is over: forget its ports, and send the guest a reset if `tellGuest`. */
   detach(connection: Connection, tellGuest: boolean): void;
-  /** Everything is over; the descriptor is closed. */
-  released(connection: Connection): void;
+  /**
+   * Everything is over; the descriptor is closed. `undeliveredBytes` were acknowledged to a guest that is gone, and
+   * the host program did not take them.
+   */
+  released(connection: Connection, undeliveredBytes: number): void;
 }
 
 /** Who asked for a connection to the guest and waits for the outcome. One of the two is called, once. */
@@ -247,16 +250,19 @@ export class Connection implements EventHandler {
 
   /** The host program reads no more: bytes that the guest sent are lost, so this ends in a reset. */
   #hostRefuses(result: number): void {
+    if (this.state === "draining") {
+      this.#release();
+      return;
+    }
     this.#bytesLost = true;
     this.#dropSpill();
     this.receiveCredit.forgive();
-    if (this.state === "draining") {
-      this.#release();
+    if (result !== -errno.EPIPE) {
+      this.abort(`writing to the host socket failed with ${errnoName(-result)}`);
     } else if (this.#hostEnded || this.state === "closing") {
       this.abort();
     } else {
       // What the host program had sent before is still delivered; the reset follows at its end.
-      if (result !== -errno.EPIPE) this.ending = true;
       this.#sendShutdown(Shutdown.RECEIVE);
       this.readable = true;
       this.owner.dataDue(this);
@@ -291,6 +297,10 @@ export class Connection implements EventHandler {
     this.#drainOrRelease();
   }
 
+  /**
+   * What waits stays until the host program takes it or goes: it cannot be told from a slow one, and giving up would
+   * end its stream as if that were all. Bounded, because such a connection counts against all limits.
+   */
   #drainOrRelease(): void {
     if (this.spilledBytes === 0) {
       this.#release();
@@ -300,7 +310,6 @@ export class Connection implements EventHandler {
     this.due = 0;
     this.controlPlace.leave();
     this.dataPlace.leave();
-    this.setDeadline(this.owner.limits.drainTimeoutMs, () => this.#release());
   }
 
   // ---- host to guest ----
@@ -427,6 +436,7 @@ export class Connection implements EventHandler {
   }
 
   #release(): void {
+    const undeliveredBytes = this.state === "draining" ? this.spilledBytes : 0;
     this.#enter("closed");
     this.#dropSpill();
     this.due = 0;
@@ -437,6 +447,6 @@ export class Connection implements EventHandler {
       closeSync(this.#fd);
       this.#fd = -1;
     }
-    this.owner.released(this);
+    this.owner.released(this, undeliveredBytes);
   }
 }

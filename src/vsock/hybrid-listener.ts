@@ -28,6 +28,7 @@ export class HybridListener implements EventHandler {
   readonly #connector: GuestConnector;
   readonly #log: Logger;
   readonly #mostClients: number;
+  readonly #descriptorCeiling: number;
   readonly #fd: number;
   readonly #clients = new Set<Client>();
   readonly #token: number;
@@ -41,12 +42,15 @@ export class HybridListener implements EventHandler {
     log: Logger;
     /** Clients that may be without a complete line at a time; further ones are closed. */
     mostClients: number;
+    /** Descriptors from this number on are left to others (`connectionCeiling`). */
+    descriptorCeiling?: number;
   }) {
     this.#loop = options.loop;
     this.#fd = options.fd;
     this.#connector = options.connector;
     this.#log = options.log;
     this.#mostClients = options.mostClients;
+    this.#descriptorCeiling = options.descriptorCeiling ?? Number.POSITIVE_INFINITY;
     this.#token = this.#loop.watch(this.#fd, EPOLLIN, this);
   }
 
@@ -58,9 +62,10 @@ export class HybridListener implements EventHandler {
         this.#pauseAccepting(-fd);
         return;
       }
-      if (this.#clients.size >= this.#mostClients) {
+      const obstacle = this.#obstacle(fd);
+      if (obstacle !== undefined) {
         closeSync(fd);
-        this.#fail(`${this.#clients.size} clients have not sent their line yet, which is the limit`);
+        this.#fail(obstacle);
         continue;
       }
       const client = new Client(this.#loop, fd, this);
@@ -72,6 +77,13 @@ export class HybridListener implements EventHandler {
         this.#fail(`watching a client's socket failed with ${errnoName(-watched)}`);
       }
     }
+  }
+
+  /** Why an accepted client is turned away. */
+  #obstacle(fd: number): string | undefined {
+    if (fd >= this.#descriptorCeiling) return "this process can open no more descriptors for connections";
+    if (this.#clients.size < this.#mostClients) return undefined;
+    return `${this.#clients.size} clients have not sent their line yet, which is the limit`;
   }
 
   /** Out of descriptors or memory: the listener stays readable, so looking away for a moment is all that helps. */

@@ -45,6 +45,8 @@ describe("host endpoints", () => {
     const first = endpoints.connect(3);
     assert.ok(first >= 0);
     assert.equal(endpoints.connect(3), -errno.EAGAIN);
+    const frugal = new HybridEndpoints(path, first);
+    assert.equal(frugal.connect(3), -errno.EMFILE);
     closeSync(first);
     closeSync(full);
     assert.equal(openDescriptors(), before);
@@ -199,6 +201,24 @@ describe("the hybrid listener", () => {
     assert.deepEqual(rig.heard(), ["REQUEST", "REQUEST"]);
     for (const host of [...idle, fifth, sixth]) host.close();
     rig.settle();
+  });
+
+  it("turns clients away whose descriptors are left for others", () => {
+    listener.close();
+    path = join(directory, "frugal.vsock");
+    listener = new HybridListener({
+      loop: rig.loop,
+      fd: listenUnix(path),
+      connector: rig.vsock,
+      log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
+      mostClients: 256,
+      descriptorCeiling: 0,
+    });
+    const host = client("CONNECT 80\n");
+    assert.notEqual(host.condition, "open");
+    assert.deepEqual(rig.heard(), []);
+    assert.match(records[0].message, /no more descriptors for connections/);
+    host.close();
   });
 
   it("takes a storm of clients, more than it accepts at once", () => {

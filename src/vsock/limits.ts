@@ -15,8 +15,6 @@ export interface SwitchLimits {
   readonly connectTimeoutMs: number;
   /** How long the guest may take to answer a clean close before it is reset. */
   readonly shutdownTimeoutMs: number;
-  /** How long bytes that a vanished guest had sent may wait for a host program that does not read them. */
-  readonly drainTimeoutMs: number;
 }
 
 /** Linux waits 2 s for a RESPONSE (VSOCK_DEFAULT_CONNECT_TIMEOUT) and 8 s for a RST (VSOCK_CLOSE_TIMEOUT). */
@@ -26,7 +24,6 @@ export const DEFAULT_LIMITS: SwitchLimits = {
   totalBufferBytes: 256 * 1024 * 1024,
   connectTimeoutMs: 2000,
   shutdownTimeoutMs: 8000,
-  drainTimeoutMs: 60_000,
 };
 
 /** The least `buf_alloc` a connection is given when the total is used up: one page. */

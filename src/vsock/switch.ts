@@ -349,9 +349,17 @@ export class VsockSwitch implements ConnectionOwner {
     this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, SocketType.STREAM);
   }
 
-  released(connection: Connection): void {
+  released(connection: Connection, undeliveredBytes: number): void {
     this.#draining.delete(connection);
     this.#bufferBytesGiven -= connection.receiveCredit.bufAlloc;
+    if (undeliveredBytes === 0) return;
+    this.#log.log({
+      event: "bytes-undelivered",
+      message:
+        `${connection.describe()}: ${undeliveredBytes} bytes that the guest had sent before it ended the connection ` +
+        "were not taken by the host program",
+      fields: { bytes: undeliveredBytes },
+    });
   }
 
   #logReset(connection: Connection, reason: string): void {
