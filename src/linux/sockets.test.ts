@@ -6,12 +6,12 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { errno, SystemCallError } from "./errors.js";
 import { createEventfd, drainEventfd, signalEventfd } from "./eventfd.js";
 import { MOST_DESCRIPTORS, RECEIVE_BYTES, receiveMessage, sendMessage } from "./message-socket.js";
+import { LONGEST_SOCKET_PATH_BYTES } from "./socket-path.js";
 import {
   acceptUnix,
   connectUnix,
   createSocket,
   isListening,
-  LONGEST_SOCKET_PATH_BYTES,
   listenUnix,
   peekByte,
   peekText,

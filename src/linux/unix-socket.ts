@@ -6,6 +6,7 @@ import { closeSync } from "node:fs";
 import { checked, orErrno } from "./errors.js";
 import { libcCalls } from "./libc.js";
 import { setupScratch } from "./scratch.js";
+import { LONGEST_SOCKET_PATH_BYTES } from "./socket-path.js";
 
 const AF_UNIX = 1;
 const SOCK_CLOEXEC = 0o2000000;
@@ -21,10 +22,6 @@ export const SOCK_STREAM = 1;
 export const SOCK_SEQPACKET = 5;
 export const SHUT_RD = 0;
 export const SHUT_WR = 1;
-export const SHUT_RDWR = 2;
-
-/** `sun_path` is 108 bytes with its terminating zero (include/uapi/linux/un.h). */
-export const LONGEST_SOCKET_PATH_BYTES = 107;
 
 /**
  *     struct sockaddr_un { sa_family_t sun_family; char sun_path[108]; };

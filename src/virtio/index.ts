@@ -47,11 +47,10 @@ export {
 export { describeStatus, STATUS } from "./status.js";
 export { F, TRANSPORT_FEATURES } from "./transport-features.js";
 export {
-  CID,
   encodeVsockConfig,
+  GUEST_CIDS,
   guestCidProblem,
   VSOCK_CONFIG,
-  VSOCK_DEVICE_ID,
   VSOCK_F,
   VSOCK_FEATURES,
   VSOCK_QUEUE,

@@ -49,9 +49,6 @@ export const VSOCK_FEATURES = {
 /** Bit numbers of the vsock features: `VSOCK_F.VSOCK_SEQPACKET` is 1. */
 export const VSOCK_F = bitNumbers(VSOCK_FEATURES);
 
-/** The device id of a vsock device (VIRTIO, Device Types). */
-export const VSOCK_DEVICE_ID = 19;
-
 /** Queue indices (VIRTIO, Socket Device, Virtqueues). */
 export const VSOCK_QUEUE = { rx: 0, tx: 1, event: 2 } as const;
 
@@ -75,27 +72,23 @@ export function encodeVsockConfig(guestCid: bigint): Uint8Array {
 }
 
 /** Context ids with a fixed meaning (VIRTIO, Socket Device; linux include/uapi/linux/vm_sockets.h). */
-export const CID = {
-  /** Reserved for the hypervisor. */
-  hypervisor: 0n,
-  /** Loopback within one machine. */
-  local: 1n,
-  /** The host. */
-  host: 2n,
-  /** VMADDR_CID_ANY: a wildcard, no address. */
-  any: 0xffffffffn,
-  /** Reserved by the specification. */
-  reserved64: 0xffffffffffffffffn,
-} as const;
+const RESERVED_CIDS: Readonly<Record<number, string>> = {
+  0: "reserved for the hypervisor",
+  1: "reserved for loopback",
+  2: "the host's own",
+  4294967295: "the wildcard VMADDR_CID_ANY",
+};
+
+/** The first and the last context id that a guest may have; none between them is reserved. */
+export const GUEST_CIDS = { first: 3, last: 0xfffffffe } as const;
 
 /** Why `cid` cannot be the context id of a guest, or undefined if it can. */
-export function guestCidProblem(cid: bigint): string | undefined {
-  if (cid < 0n) return "a context id is not negative";
-  if (cid === CID.hypervisor) return "context id 0 is reserved for the hypervisor";
-  if (cid === CID.local) return "context id 1 is reserved for loopback";
-  if (cid === CID.host) return "context id 2 is the host";
-  if (cid === CID.any) return "context id 4294967295 is the wildcard VMADDR_CID_ANY";
-  // VIRTIO, Socket Device: "The upper 32 bits of src_cid and dst_cid are reserved and zeroed."
-  if (cid > CID.any) return "a context id has 32 bits; the upper 32 are reserved and zero";
-  return undefined;
+export function guestCidProblem(cid: number): string | undefined {
+  if (cid >= 2 ** 32) {
+    // VIRTIO, Socket Device: "The upper 32 bits of src_cid and dst_cid are reserved and zeroed."
+    return `${cid} is not a CID: one has 32 bits`;
+  }
+  if (!Number.isInteger(cid) || cid < 0) return `${cid} is not a CID: one is a whole number`;
+  const meaning = RESERVED_CIDS[cid];
+  return meaning === undefined ? undefined : `CID ${cid} is ${meaning}`;
 }

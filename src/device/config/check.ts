@@ -7,11 +7,12 @@
 
 import { realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { explicitIotlbBitProblem } from "../../virtio/index.js";
+import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
+import { explicitIotlbBitProblem, GUEST_CIDS, guestCidProblem } from "../../virtio/index.js";
 import { ConfigError } from "./errors.js";
 import type { PlacedVmConfig } from "./settings.js";
 import { quoted } from "./values.js";
-import { LONGEST_PORT_SUFFIX, UNIX_PATH_LIMIT_BYTES, VM_LIMITS, type VmConfig } from "./vm-config.js";
+import { LONGEST_PORT_SUFFIX, VM_LIMITS, type VmConfig } from "./vm-config.js";
 
 export interface CheckOptions {
   /** The vhost-user socket is inherited as this descriptor, so one VM is served and no socket made for it. */
@@ -82,15 +83,10 @@ function checkNumbers({ config, placeOf }: PlacedVmConfig): void {
 }
 
 function checkCid(cid: number, place: string): void {
-  const [smallest, largest] = VM_LIMITS.guestCid;
-  if (Number.isInteger(cid) && cid >= smallest && cid <= largest) return;
-  const why =
-    cid === 2
-      ? "CID 2 is the host's own"
-      : cid === 0 || cid === 1 || cid === 0xffffffff
-        ? `CID ${cid} is reserved`
-        : `${cid} is not a CID`;
-  throw new ConfigError("cid-reserved", place, `${why}; choose one from ${smallest} to ${largest}`);
+  const problem = guestCidProblem(cid);
+  if (problem === undefined) return;
+  const { first, last } = GUEST_CIDS;
+  throw new ConfigError("cid-reserved", place, `${problem}; choose one from ${first} to ${last}`);
 }
 
 function checkPath(vm: PlacedVmConfig, field: "socketPath" | "udsPath", suffix: string): void {
@@ -100,11 +96,11 @@ function checkPath(vm: PlacedVmConfig, field: "socketPath" | "udsPath", suffix: 
   if (path === "" || path.includes("\0")) {
     throw new ConfigError("value-malformed", place, `${quoted(path)} is not a path; give a file name`);
   }
-  if (lengthBytes > UNIX_PATH_LIMIT_BYTES) {
+  if (lengthBytes > LONGEST_SOCKET_PATH_BYTES) {
     const withSuffix = suffix === "" ? "" : ` once ${suffix} is added`;
     const problem =
       `the path has ${lengthBytes} bytes${withSuffix}, and a Unix socket's may have ` +
-      `${UNIX_PATH_LIMIT_BYTES}; use a shorter one`;
+      `${LONGEST_SOCKET_PATH_BYTES}; use a shorter one`;
     throw new ConfigError("path-too-long", place, problem);
   }
   checkDirectory(dirname(path), place);

@@ -69,15 +69,14 @@ export function vmConfig(given: Pick<VmConfig, "socketPath" | "udsPath"> & Parti
   return { ...VM_DEFAULTS, groups: [...VM_DEFAULTS.groups], ...given };
 }
 
-/** Numbers that have bounds: the smallest and the largest value allowed, both included. */
+/** Numbers that have bounds: the smallest and the largest value allowed, both included. (A CID has rules of its own.) */
 export const VM_LIMITS = {
   /**
-   * virtio 1.2, 5.10.4: 0, 1 and 2 are reserved (2 is the host), and so is 0xffffffff; the upper 32 bits of
-   * a CID are zero.
+   * From the least that Linux allows for a vsock socket's own buffer (net/vmw_vsock/af_vsock.c,
+   * VSOCK_DEFAULT_BUFFER_MIN_SIZE), so that what a peer may be given may be given here. The most is our choice: above
+   * 1 GiB a few connections are a host.
    */
-  guestCid: [3, 0xfffffffe],
-  /** Our choice: below a page every packet would wait for credit; above 1 GiB a few connections are a host. */
-  txBufferBytes: [4096, 1024 * 1024 * 1024],
+  txBufferBytes: [128, 1024 * 1024 * 1024],
   /** virtio 1.2, 2.7: a split queue has at most 32768 descriptors, and a power of two of them. */
   queueSize: [1, 32768],
   /** Our choice: each connection is an open descriptor of this process. */
@@ -86,12 +85,6 @@ export const VM_LIMITS = {
   connectTimeoutMs: [1, 600_000],
   shutdownTimeoutMs: [1, 600_000],
 } as const satisfies Partial<Record<keyof VmConfig, readonly [smallest: number, largest: number]>>;
-
-/**
- * unix(7): `sun_path` has 108 bytes, the last of them for a NUL. src/linux/ has the same limit where it binds;
- * it is repeated here so that reading a configuration does not load the native binding.
- */
-export const UNIX_PATH_LIMIT_BYTES = 107;
 
 /** What a guest's connection adds to `udsPath` at most: an underscore and the largest port. */
 export const LONGEST_PORT_SUFFIX = "_4294967295";
