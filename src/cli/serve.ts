@@ -5,6 +5,7 @@
  * Must not know how a device works; it gets one function that starts them.
  */
 
+import { siblingsOf } from "../device/config/siblings.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { createLogger, type Logger, lineSink } from "../log/logger.js";
 import { fdOutput, type LineOutput } from "../log/output.js";
@@ -77,6 +78,7 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
   const stop = dependencies.waitForStop();
   const device = await dependencies.startDevice(configs, fd === undefined ? { log } : { log, fd });
   for (const config of configs) logListening(log, config, fd);
+  warnOfSiblings(log, configs);
 
   const endedByItself = device.closed.then(
     () => EXIT_OK,
@@ -105,6 +107,18 @@ function logListening(log: Logger, config: VmConfig, fd: number | undefined): vo
       iotlb,
       accessPlatform,
     },
+  });
+}
+
+/** Who asks for siblings must not find out by connections that are refused. */
+function warnOfSiblings(log: Logger, configs: readonly VmConfig[]): void {
+  const siblings = siblingsOf(configs);
+  if (siblings === undefined) return;
+  const [cids, groups] = [siblings.cids.join(", "), siblings.groups.join("+")];
+  log.log({
+    event: "siblings-not-served",
+    message: `VMs ${cids} share groups (${groups}), but guest-to-guest traffic is not implemented yet: they cannot reach each other`,
+    fields: { cids, groups },
   });
 }
 

@@ -2,7 +2,7 @@
  * The registry of log events: every id that the program can log, its level, and the paragraph that the
  * documentation prints for it. An id is a promise: people filter and alert on it, so it is never renamed
  * and never changes its level; a new meaning gets a new id.
- * Must not know who logs what. To add an event, add a row; `EventId` follows, and so does docs/.
+ * Must not know who logs what. To add an event, add a row; `EventId` follows; `npm run docs` renews docs/log-events.md.
  */
 
 import type { LogLevel } from "./record.js";
@@ -16,6 +16,10 @@ export const EVENTS = {
   listening: {
     level: "info",
     text: "The device of one VM is ready: its vhost-user socket accepts a VMM, and its host socket accepts programs. Logged once for each VM at start.",
+  },
+  "siblings-not-served": {
+    level: "warn",
+    text: "Two or more VMs have a group in common that is not `default`, by which vhost-device-vsock would let them talk to each other. That is not implemented here yet, so they cannot reach each other. The record names the VMs and the groups; it is logged once at start.",
   },
   "session-start": {
     level: "info",
@@ -56,6 +60,10 @@ export const EVENTS = {
   "iotlb-refused": {
     level: "warn",
     text: "An IOTLB message, or the need for one, contradicts the translation mode or has nowhere to go: an update in a session decided `off`, or an address to translate without a back-end channel to ask on.",
+  },
+  "mapping-missing": {
+    level: "warn",
+    text: "Addresses are translated, a ring needs an address that is not mapped, and the front-end has not mapped it though it was asked several times. The ring waits and the device goes on asking, at growing intervals. Usually the guest has given an address that it never mapped, or unmapped too early; sometimes the VMM does not answer questions. Logged once for each such wait.",
   },
   "channel-closed": {
     level: "warn",

@@ -54,7 +54,7 @@ export const SETTINGS = {
   groups: {
     field: "groups",
     argument: "NAME+NAME",
-    help: "VMs with a group in common may talk to each other (default: default)",
+    help: "accepted, as vhost-device-vsock has it; guest-to-guest traffic is not implemented yet",
   },
   iotlb: {
     field: "iotlb",
