@@ -41,7 +41,7 @@ export interface ServeDependencies {
  * Schema in QEMU's docs/interop/vhost-user.json. As with the other types there, a feature names a command
  * line option that is supported beyond those that every back-end has.
  */
-export const CAPABILITIES = {
+const CAPABILITIES = {
   type: "vsock",
   features: ["guest-cid", "uds-path", "iotlb", "access-platform"],
 } as const;

@@ -23,7 +23,6 @@ type A = number;
 export const libcCalls = {
   mmap: bind<[A, A, A, A, A, A]>("int64_t mmap(int64_t, size_t, int, int, int, int64_t)"),
   munmap: bind<[A, A]>("int munmap(int64_t, size_t)"),
-  madvise: bind<[A, A, A]>("int madvise(int64_t, size_t, int)"),
   memcpy: bind<[A, A, A]>("int64_t memcpy(int64_t, int64_t, size_t)"),
   ftruncate: bind<[A, A]>("int ftruncate(int, int64_t)"),
   // Variadic in C. On x86-64 and arm64 Linux a call through this prototype passes the same registers.

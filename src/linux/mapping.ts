@@ -10,14 +10,12 @@ import { closeSync, fstatSync } from "node:fs";
 import { errno, SystemCallError } from "./errors.js";
 import { lastErrno, libcCalls, memfdCreate, viewMemory } from "./libc.js";
 
-const PROT_NONE = 0;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
-const MADV_DONTNEED = 4;
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
 const MFD_HUGETLB = 4;
@@ -62,11 +60,6 @@ export function unmap(address: number, length: number): void {
   libcCalls.munmap(address, length);
 }
 
-/** Gives a range's pages back to the kernel; it reads as zeros afterwards (anonymous mappings only). */
-export function discardPages(address: number, length: number): void {
-  libcCalls.madvise(address, length, MADV_DONTNEED);
-}
-
 /** Parked ranges by length, each to be used again by the next mapping of the same length. */
 const parked = new Map<number, number[]>();
 
@@ -95,11 +88,6 @@ export function park(address: number, length: number): void {
   const ranges = parked.get(length);
   if (ranges === undefined) parked.set(length, [address]);
   else ranges.push(address);
-}
-
-/** Reserves an address range without memory behind it: touching it faults. For tests of address arithmetic. */
-export function reserveRange(length: number): number {
-  return mmap(0, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 /** An ArrayBuffer over mapped memory, `LONGEST_VIEW_BYTES` (and a little) at most. */

@@ -12,7 +12,6 @@ const AF_UNIX = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
-const SO_SNDBUF = 7;
 const SO_ACCEPTCONN = 30;
 const F_SETFL = 4;
 const F_GETFL = 3;
@@ -95,12 +94,6 @@ export function socketPair(type: number = SOCK_STREAM): [number, number] {
 /** Shuts one or both directions: 0 or `-errno` (-ENOTCONN when the peer is gone). */
 export function shutdownSocket(fd: number, how: number): number {
   return orErrno(libcCalls.shutdown(fd, how));
-}
-
-/** Asks for a send buffer of `bytes`; the kernel doubles it and caps it at net.core.wmem_max. */
-export function setSendBuffer(fd: number, bytes: number): number {
-  setupScratch.data.setInt32(0, bytes, true);
-  return orErrno(libcCalls.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, setupScratch.address, 4));
 }
 
 /** True if `fd` is a socket that listens, false if it is a connected one; throws if it is no socket. */

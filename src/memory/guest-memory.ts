@@ -39,7 +39,6 @@ export class GuestMemory {
   readonly #regions: Region[] = [];
   readonly #byGpa: RangeTable;
   readonly #byUva: RangeTable;
-  readonly #gpaByHost: RangeTable;
   readonly #removalListeners: ((region: Region) => void)[] = [];
   #guestAddressesOnly = false;
 
@@ -47,7 +46,6 @@ export class GuestMemory {
     this.mostRegions = options.mostRegions ?? MOST_REGIONS;
     this.#byGpa = new RangeTable(this.mostRegions);
     this.#byUva = new RangeTable(this.mostRegions);
-    this.#gpaByHost = new RangeTable(this.mostRegions);
     this.views = new HostViews(this.#regions);
   }
 
@@ -129,25 +127,9 @@ export class GuestMemory {
     for (let index = this.#regions.length - 1; index >= 0; index--) this.#leave(this.#regions[index], index);
   }
 
-  /** The host address of a guest-physical address, or -1. */
-  gpaToHost(gpa: Gpa): HostAddress {
-    return this.#byGpa.map(gpa);
-  }
-
   /** The host address of a user address, or -1. */
   uvaToHost(uva: Uva): HostAddress {
     return this.#byUva.map(uva);
-  }
-
-  /** The guest-physical address of a host address inside some region, or -1. The dirty log is kept by these. */
-  hostToGpa(host: HostAddress): Gpa {
-    return this.#gpaByHost.map(host);
-  }
-
-  /** The guest-physical address of a user address, or -1. */
-  uvaToGpa(uva: Uva): Gpa {
-    const host = this.#byUva.map(uva);
-    return host < 0 ? -1 : this.#gpaByHost.map(host);
   }
 
   /** Appends the host segments of a guest-physical range. False if some of it lies outside of every region. */
@@ -216,14 +198,12 @@ export class GuestMemory {
     this.#regions.push(region);
     this.#byGpa.insert(region.gpa, region.gpa + region.size, region.host);
     this.#byUva.insert(region.uva, region.uva + region.size, region.host);
-    this.#gpaByHost.insert(region.host, region.host + region.size, region.gpa);
   }
 
   #leave(region: Region, index: number): void {
     this.#regions.splice(index, 1);
     this.#byGpa.remove(region.gpa);
     this.#byUva.remove(region.uva);
-    this.#gpaByHost.remove(region.host);
     this.generation++;
     this.views.forget(region);
     park(region.mappingAddress, region.mappingLength);

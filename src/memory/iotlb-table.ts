@@ -7,7 +7,7 @@
  * page. Entries never overlap and are kept sorted, in columns, so that a search reads one array; putting one in moves
  * those behind it, a few microseconds at 2048 entries against some twenty for the message that brought it.
  */
-import type { Access } from "./address.js";
+import type { Access, Iova } from "./address.js";
 
 const PAGE_BYTES = 4096;
 const LAST_OFFSET = PAGE_BYTES - 1;
@@ -20,7 +20,7 @@ const PINNED_RANK = 2 ** 52;
 
 /** One entry, for logs and tests. */
 export interface IotlbEntry {
-  readonly iova: bigint;
+  readonly iova: Iova;
   readonly size: bigint;
   readonly host: number;
   readonly permission: Access;

@@ -4,7 +4,7 @@
  * mappings. Does not send or read messages, and does not know what is missing (`miss-queue.ts`) or what a chain is
  * (`iotlb-space.ts`). How entries are kept: `iotlb-table.ts`.
  */
-import { Access } from "./address.js";
+import { Access, type Iova } from "./address.js";
 import { hex, MemoryError } from "./errors.js";
 import type { GuestMemory } from "./guest-memory.js";
 import { IotlbTable, placeAfter, type Range } from "./iotlb-table.js";
@@ -55,7 +55,7 @@ export class Iotlb {
    * GPA_ADDRESSES). What was mapped there before is replaced, and the rest of it stays: unlike Linux, where
    * duplicates stand, a lookup has one answer. Throws a MemoryError for a message that cannot be obeyed.
    */
-  update(iova: bigint, size: bigint, uva: bigint, permission: number): void {
+  update(iova: Iova, size: bigint, uva: bigint, permission: number): void {
     const where = () => `UPDATE iova=${hex(iova)} size=${hex(size)} uaddr=${hex(uva)} perm=${permission}`;
     checkRange(iova, size, where);
     if (permission < Access.READ || permission > Access.READ_WRITE || !Number.isInteger(permission)) {
@@ -88,7 +88,7 @@ export class Iotlb {
    * "0xfef00000 to 2^64" so. A message that makes no sense throws, after everything was unmapped: whatever it was
    * meant to take away is gone.
    */
-  invalidate(iova: bigint, size: bigint): void {
+  invalidate(iova: Iova, size: bigint): void {
     try {
       checkRange(iova, size, () => `INVALIDATE iova=${hex(iova)} size=${hex(size)}`);
     } catch (error) {
@@ -172,16 +172,16 @@ export class Iotlb {
   }
 }
 
-function pageOf(iova: bigint): number {
+function pageOf(iova: Iova): number {
   return Number(iova >> 12n);
 }
 
-function offsetOf(iova: bigint): number {
+function offsetOf(iova: Iova): number {
   return Number(iova & 0xfffn);
 }
 
 /** A range has at least one byte and its last byte is below 2^64. */
-function checkRange(iova: bigint, size: bigint, where: () => string): void {
+function checkRange(iova: Iova, size: bigint, where: () => string): void {
   if (size <= 0n) throw new MemoryError("empty", `${where()}: the range is empty`);
   if (iova < 0n || iova + size > TWO_TO_64) {
     throw new MemoryError("address-overflow", `${where()}: the range ends beyond 2^64`);

@@ -3,7 +3,7 @@
  * bounds and paces the questions; does not send them, and does not know when asking is allowed (before the
  * translation mode is decided the session simply takes nothing).
  */
-import type { Access } from "./address.js";
+import type { Access, Iova } from "./address.js";
 
 /** Our choice: several chains' worth. What does not fit is asked for when the ring is tried again. */
 export const MOST_PENDING_MISSES = 256;
@@ -20,7 +20,7 @@ const NOT_SENT = -1;
 
 /** A question for the front-end, in the terms of VHOST_IOTLB_MISS. */
 export interface Miss {
-  readonly iova: bigint;
+  readonly iova: Iova;
   readonly permission: Access;
 }
 
@@ -123,7 +123,7 @@ export class MissQueue {
   }
 
   /** An UPDATE came: forgets the misses inside its range, and returns how many those were. */
-  satisfied(iova: bigint, size: bigint): number {
+  satisfied(iova: Iova, size: bigint): number {
     const removed = this.#removeWhere((index) => {
       const missing = BigInt(this.#page[index]) * 4096n + BigInt(this.#offset[index]);
       return missing >= iova && missing < iova + size;
@@ -144,15 +144,6 @@ export class MissQueue {
     this.statistics.unanswered += removed;
     if (removed > 0) this.#waitFactor = Math.min(this.#waitFactor * 2, LONGEST_WAIT_FACTOR);
     return removed;
-  }
-
-  /** When `forgetUnanswered` will next have something to do, in the clock of `take`; Infinity if nothing was sent. */
-  get deadlineMs(): number {
-    let earliest = Number.POSITIVE_INFINITY;
-    for (let index = 0; index < this.count; index++) {
-      if (this.#sentAtMs[index] !== NOT_SENT) earliest = Math.min(earliest, this.#sentAtMs[index]);
-    }
-    return earliest + this.#timeoutMs * this.#waitFactor;
   }
 
   clear(): void {

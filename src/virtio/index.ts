@@ -19,7 +19,6 @@ export {
   type FieldSpec,
   type Layout,
   layoutFaults,
-  NATIVE_LITTLE_ENDIAN,
   viewOf,
 } from "./layout.js";
 export {
@@ -35,7 +34,6 @@ export {
   backendFeature,
   backendFeatures,
   type DeviceType,
-  describeBackendFeatures,
   describeFeatures,
   describeProtocolFeatures,
   type NamedFeature,

@@ -41,7 +41,7 @@ export function defineLayout<const F extends readonly FieldSpec[]>(
  * The byte order of this machine. vhost-user numbers are "in the machine native byte order" (vhost-user,
  * Message Specification); virtio's own are little-endian and say so at the call.
  */
-export const NATIVE_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+const NATIVE_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /** A view of exactly these bytes. */
 export function viewOf(bytes: Uint8Array): DataView {

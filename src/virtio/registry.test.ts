@@ -10,7 +10,6 @@ import {
 import type { FeatureTable } from "./record.js";
 import {
   backendFeatures,
-  describeBackendFeatures,
   describeFeatures,
   describeProtocolFeatures,
   protocolFeature,
@@ -113,10 +112,6 @@ test("protocol features print as names, the experimental one wherever it is conf
   assert.equal(describeProtocolFeatures(0x4000000000000008n), "0x4000000000000008 [REPLY_ACK IOTLB]");
   assert.equal(describeProtocolFeatures(0x40000000n, 30), "0x40000000 [IOTLB]");
   assert.equal(describeProtocolFeatures(0x4000000000000000n, 30), "0x4000000000000000 [bit62]");
-});
-
-test("kernel backend features print as names", () => {
-  assert.equal(describeBackendFeatures(0x2n), "0x2 [IOTLB_MSG_V2]");
 });
 
 test("the explicit IOTLB may sit at any free protocol bit and at no other", () => {

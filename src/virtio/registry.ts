@@ -84,11 +84,6 @@ export function describeProtocolFeatures(word: bigint, explicitIotlbBit?: number
   return describeWord(word, (bit) => protocolFeature(bit, explicitIotlbBit));
 }
 
-/** One line for a word of the kernel's backend features. */
-export function describeBackendFeatures(word: bigint): string {
-  return describeWord(word, backendFeature);
-}
-
 function explicitIotlbFeature(bit?: number): NamedFeature {
   return { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(bit) };
 }

@@ -4,7 +4,8 @@
  */
 import { closeSync } from "node:fs";
 import { libcCalls } from "../linux/libc.js";
-import { createMemfd, mapShared, PAGE_BYTES, reserveRange, view } from "../linux/mapping.js";
+import { createMemfd, mapShared, PAGE_BYTES, view } from "../linux/mapping.js";
+import { reserveRange } from "../linux/testing.js";
 import { Access, Outcome } from "../memory/address.js";
 import type { AddressSpace, TranslationFault } from "../memory/address-space.js";
 import type { SegmentList } from "../memory/segments.js";
