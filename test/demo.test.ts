@@ -1,4 +1,4 @@
-/*
+/**
  * The demo as a user starts it: through the program, device and guests in processes of their own.
  */
 

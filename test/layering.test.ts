@@ -1,4 +1,4 @@
-/*
+/**
  * Holds the source tree to the layering that ARCHITECTURE.md describes: imports point downwards only, a folder is
  * known or refused, the native binding stays in one place, and nothing is left lying about.
  * Reads the sources as text; must not load any of them.

@@ -1,4 +1,4 @@
-/*
+/**
  * `npm test`: one run of node's test runner over every compiled test file. The VM tests take part where their guests
  * are prepared; in CI (CI=true) they must be, and a skipped test is a failure. Must not know what any test does.
  */

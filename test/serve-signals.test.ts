@@ -1,4 +1,4 @@
-/*
+/**
  * `bit33 serve` as a process of its own: it serves, and a signal ends it as the vhost-user document's "Backend
  * program conventions" ask.
  */

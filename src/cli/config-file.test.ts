@@ -1,4 +1,4 @@
-/*
+/**
  * The YAML file: the peer's shape, the places of values, and the place in each refusal.
  */
 

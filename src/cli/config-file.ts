@@ -1,4 +1,4 @@
-/*
+/**
  * The notation of `--config`: a YAML file in vhost-device-vsock's shape, read so that every value keeps its
  * line and column.
  *

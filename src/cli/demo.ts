@@ -1,4 +1,4 @@
-/*
+/**
  * `bit33 demo`: starts the device in one process and guests in others, moves data both ways, compares sums, and says
  * in plain words what was negotiated and decided. Must not know how a device or a guest works; see demo/.
  */

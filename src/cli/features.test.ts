@@ -1,4 +1,4 @@
-/*
+/**
  * `bit33 features`: what it prints for words, names and mistakes, and once as the program itself.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * `bit33 features`: decodes feature words by name. Owns the command line; what the arguments mean is in
  * features/query.ts, how the answer looks in features/report.ts, what a bit means in src/virtio.
  */

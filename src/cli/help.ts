@@ -1,4 +1,4 @@
-/*
+/**
  * The help texts, laid out from the option tables, so that an option cannot exist without being explained.
  * Must not know what the options do.
  */

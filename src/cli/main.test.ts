@@ -1,4 +1,4 @@
-/*
+/**
  * The program as a user meets it: a process, its streams and its exit status.
  */
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/*
+/**
  * The program's entry: finds the command, runs it, exits with its status. One file a command; each is loaded
  * only when it is called. Must not know any command's options.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The option reader against a small table: what it takes, and each thing that it refuses.
  */
 

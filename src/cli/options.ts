@@ -1,4 +1,4 @@
-/*
+/**
  * Reads an argument vector against a table of options, and says what is wrong with it in our own words.
  * The splitting is node:util's parseArgs; the strictness is here, because its messages are for programmers.
  * Must not know what any option means.

@@ -1,4 +1,4 @@
-/*
+/**
  * Text for a terminal of 80 columns. Must not know what the text is about.
  */
 

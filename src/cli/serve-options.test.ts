@@ -1,4 +1,4 @@
-/*
+/**
  * Command lines of `bit33 serve`: the three ways to describe VMs, that they agree, and what they exclude.
  */
 

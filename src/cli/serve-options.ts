@@ -1,4 +1,4 @@
-/*
+/**
  * The options of `bit33 serve`: their table, and how a command line becomes the VMs to serve.
  * A VM is described in one of three ways, and as in vhost-device-vsock they exclude each other: single-VM
  * options, `--vm` (repeated), or `--config`. The remaining options are about the process.

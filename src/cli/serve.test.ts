@@ -1,4 +1,4 @@
-/*
+/**
  * Serving from start to clean end, with a device that is only a stand-in.
  */
 

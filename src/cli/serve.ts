@@ -1,4 +1,4 @@
-/*
+/**
  * `bit33 serve`: reads the command line, starts the devices, waits for a signal, stops them.
  * Keeps the vhost-user document's "Backend program conventions": it never daemonizes, prints its capabilities
  * on request, and ends cleanly on SIGTERM.

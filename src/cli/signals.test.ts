@@ -1,4 +1,4 @@
-/*
+/**
  * Signals sent to a process that only waits for them.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * The signals that ask the program to end: SIGTERM from whoever manages it, SIGINT from a keyboard.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * What a command may say to the one who started it, and the exit statuses that it may end with.
  * Must not know any command. Writing never throws: `bit33 --help | head -1` is not a failure.
  */

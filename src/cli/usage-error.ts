@@ -1,4 +1,4 @@
-/*
+/**
  * The command line itself is wrong: an option that does not exist, a value that is missing, two that exclude
  * each other. What the options' values say is judged elsewhere (src/device/config/).
  */

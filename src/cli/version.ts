@@ -1,4 +1,4 @@
-/*
+/**
  * The version, from the package itself, so that it is written down once.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * The notation of --vm: the peer's shapes, what is refused, and that anything else is refused cleanly.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * The notation of `--vm`: `guest-cid=3,socket=/run/vm3.sock,uds-path=/run/vm3.vsock,groups=a+b`.
  * Must not know what the keys mean; it hands each pair on with its place.
  * vhost-device-vsock cuts a value at a second `=` and lets the last of two equal keys win; we keep the whole

@@ -1,4 +1,4 @@
-/*
+/**
  * For tests of this folder: the vsock backend over a real switch, with queues that are plain lists of chains and a
  * view of memory that ends at every page, as views of guest memory end with their region. Not part of the product.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The ways of DMA against one naive model of what mapping means: what the device finds at the bus address while a
  * buffer is mapped, what the driver finds in the buffer afterwards, and that no address serves two masters.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The registry of log events: every id that the program can log, its level, and the paragraph that the
  * documentation prints for it. An id is a promise: people filter and alert on it, so it is never renamed
  * and never changes its level; a new meaning gets a new id.

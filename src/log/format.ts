@@ -1,4 +1,4 @@
-/*
+/**
  * The two looks of a log record: a line for people, a JSON object for programs. Both are one line without
  * its newline, whatever the record holds: part of it may come from a guest or a file name.
  * Must not know where the line goes (output.ts).

@@ -1,4 +1,4 @@
-/*
+/**
  * A logger for what outsiders can provoke at will: at most so many records a second of each event, so that neither a
  * guest nor a host program can flood the log, and a flood of one event hides no other. The next record that passes
  * says in its field `suppressed` how many of its event were left out before it.

@@ -1,4 +1,4 @@
-/*
+/**
  * The log as a whole: records in, lines out, whatever the records hold and however the writing fails.
  */
 

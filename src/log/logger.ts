@@ -1,4 +1,4 @@
-/*
+/**
  * The logger that every part of the program gets handed: adds the time, the event's level and the VM, drops
  * what is below the chosen level, and passes the record to a sink.
  * Must not know how a record looks (format.ts) or where it goes (output.ts).

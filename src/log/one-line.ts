@@ -1,4 +1,4 @@
-/*
+/**
  * Makes any text safe to print as one line on a terminal: control characters (a newline in a file name, an
  * escape sequence that a guest smuggled in) are written as escapes. Must not know what the text is about.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * Where finished lines go: a file descriptor, by default standard error. Losing a line is bad, ending a
  * daemon that carries other people's connections because a disk is full or a pager was closed is worse:
  * a write that fails is reported to the caller and never thrown.

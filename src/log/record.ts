@@ -1,4 +1,4 @@
-/*
+/**
  * What one log record is, before anybody decides how it looks.
  * Owns the record's shape and the four levels. Must not know where records go or who writes them.
  * The ids that `event` may hold are in events.ts; the two presentations are in format.ts.

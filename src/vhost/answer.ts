@@ -1,4 +1,4 @@
-/*
+/**
  * What a handler makes of a message, before anybody knows whether the front-end wants to hear it, and the shape of a
  * handler. backend-session.ts turns an answer into bytes, if some are due.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The contract between a vhost-user session (back-end side) and the device that it serves: what the session calls,
  * what it hands over, and the policy it is given. Interfaces only; the session is in backend-session.ts.
  * Must not know what a device does with its queues.

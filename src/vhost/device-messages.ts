@@ -1,4 +1,4 @@
-/*
+/**
  * Messages about the device as a whole: status, reset, configuration space.
  */
 

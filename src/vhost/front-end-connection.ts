@@ -1,4 +1,4 @@
-/*
+/**
  * The connection of a front-end's session: sends requests, waits for what is due, and meanwhile serves the back-end's
  * questions (MISS) on the channel that it gave it, as QEMU does. Knows the protocol's rules for replies and no message
  * in particular; the typed calls are in front-end-session.ts.

@@ -1,4 +1,4 @@
-/*
+/**
  * Which message is obeyed by what: the whole of the protocol that this back-end implements, as data. A message that
  * is not in the table is refused. Whether a message is legal now is in wire/messages.ts (gates); the exceptions that
  * this back-end makes are here.

@@ -1,4 +1,4 @@
-/*
+/**
  * IOTLB_MSG and the channel on which the back-end asks for mappings. An IOTLB_MSG is always answered with a u64, even
  * where REPLY_ACK was not negotiated (QEMU blocks until it comes), and answering it is a barrier: the data plane runs
  * in this thread between messages and resolves every address anew, so once an INVALIDATE is answered no system call

@@ -1,4 +1,4 @@
-/*
+/**
  * A ring while it runs, as the device sees it (BackendQueue): the queue over guest memory, the doorbells of the
  * ring's state, and the way to report that the driver broke it. Made and ended by rings.ts.
  */

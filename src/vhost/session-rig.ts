@@ -1,4 +1,4 @@
-/*
+/**
  * For tests of this folder: a back-end session and a front-end in one thread, over a real socket pair; a VM's memory
  * in a memfd; a device that returns every chain and remembers what it held; and QEMU's order of messages.
  */

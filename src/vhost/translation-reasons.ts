@@ -1,4 +1,4 @@
-/*
+/**
  * Why a translation mode was chosen: stable ids, and what each of them says to a person. Logs, the demo and the
  * documentation print these; an id is never renamed. Must not decide anything: translation.ts does.
  */

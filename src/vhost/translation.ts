@@ -1,4 +1,4 @@
-/*
+/**
  * The translation mode of a session: whether addresses go through the IOTLB. Decided from evidence, as a pure state
  * machine; bit 33 alone never decides it. Must not know sockets, rings or memory: the session tells it facts.
  * The ids and the words for people are in translation-reasons.ts.

@@ -1,10 +1,12 @@
-// What to do with a virtio feature bit that is acknowledged although nobody offered it.
-//
-// A driver "MUST NOT accept a feature which the device did not offer" (VIRTIO, Feature Bits), but front-ends
-// hand on what their guest acknowledged of *their* offer: QEMU does so with 33 and 34 for vhost-user-vsock.
-// The rule per bit is data with its reason. The measure: a bit that changes what rings, addresses or memory
-// mean is refused, since going on would be a guess with the guest's memory; a bit that is a hint, or is
-// served entirely by the front-end, is ignored; a bit that holds of us anyway is accepted.
+/**
+ * What to do with a virtio feature bit that is acknowledged although nobody offered it.
+ *
+ * A driver "MUST NOT accept a feature which the device did not offer" (VIRTIO, Feature Bits), but front-ends
+ * hand on what their guest acknowledged of *their* offer: QEMU does so with 33 and 34 for vhost-user-vsock.
+ * The rule per bit is data with its reason. The measure: a bit that changes what rings, addresses or memory
+ * mean is refused, since going on would be a guess with the guest's memory; a bit that is a hint, or is
+ * served entirely by the front-end, is ignored; a bit that holds of us anyway is accepted.
+ */
 import { bitsOf, has, maskOf } from "./bits.js";
 import { type DeviceType, virtioFeature } from "./registry.js";
 import { F } from "./transport-features.js";

@@ -1,6 +1,8 @@
-// The kernel's vhost backend features: what VHOST_GET_ and VHOST_SET_BACKEND_FEATURES carry.
-//
-// They are a third word, apart from virtio's and from vhost-user's protocol features.
+/**
+ * The kernel's vhost backend features: what VHOST_GET_ and VHOST_SET_BACKEND_FEATURES carry.
+ *
+ * They are a third word, apart from virtio's and from vhost-user's protocol features.
+ */
 import { bitNumbers, type FeatureTable } from "./record.js";
 
 const HEADER = "linux include/uapi/linux/vhost_types.h";

@@ -1,7 +1,9 @@
-// Arithmetic on feature words: the only place where a bit number becomes a mask.
-//
-// It knows no feature by name. A feature word is a bigint, since bits 32 and up decide the most and
-// JavaScript's own bit operators stop at 31. The names are in registry.ts.
+/**
+ * Arithmetic on feature words: the only place where a bit number becomes a mask.
+ *
+ * It knows no feature by name. A feature word is a bigint, since bits 32 and up decide the most and
+ * JavaScript's own bit operators stop at 31. The names are in registry.ts.
+ */
 
 /** One past the highest bit that a 64-bit feature word can hold. */
 export const FEATURE_WORD_BITS = 64;

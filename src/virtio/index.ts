@@ -1,4 +1,4 @@
-// The public surface of src/virtio: feature bits, device status, what vsock adds, and binary layouts.
+/** The public surface of src/virtio: feature bits, device status, what vsock adds, and binary layouts. */
 export {
   type AcknowledgeJudgement,
   describeVerdict,

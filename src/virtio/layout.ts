@@ -1,7 +1,9 @@
-// Binary layouts as tables, and the one encoder and decoder that walk them.
-//
-// Used by every control-plane structure of the house, so it sits in its lowest folder. It knows no
-// structure itself. Data-plane code (rings, packet headers) reads its fields in place instead.
+/**
+ * Binary layouts as tables, and the one encoder and decoder that walk them.
+ *
+ * Used by every control-plane structure of the house, so it sits in its lowest folder. It knows no
+ * structure itself. Data-plane code (rings, packet headers) reads its fields in place instead.
+ */
 
 /** One field of a structure. A name that starts with `_` is padding: written as zero, never read. */
 export interface FieldSpec {

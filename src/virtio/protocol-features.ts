@@ -1,7 +1,9 @@
-// The vhost-user protocol features: what GET_ and SET_PROTOCOL_FEATURES carry.
-//
-// Which messages each of them makes legal is in src/vhost/wire/messages.ts. The explicit IOTLB is our draft
-// (docs/explicit-iotlb.md) and has no assigned number: its record is made for the number configured.
+/**
+ * The vhost-user protocol features: what GET_ and SET_PROTOCOL_FEATURES carry.
+ *
+ * Which messages each of them makes legal is in src/vhost/wire/messages.ts. The explicit IOTLB is our draft
+ * (docs/explicit-iotlb.md) and has no assigned number: its record is made for the number configured.
+ */
 import { bitNumbers, type FeatureRecord, type FeatureTable } from "./record.js";
 
 const DOCUMENT = "vhost-user, Protocol features";

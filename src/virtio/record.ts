@@ -1,7 +1,9 @@
-// What the registry knows of one feature bit, and how a table of such records becomes constants.
-//
-// It holds no feature itself: the tables are transport-features.ts, vsock-features.ts,
-// protocol-features.ts and backend-features.ts; registry.ts looks them up.
+/**
+ * What the registry knows of one feature bit, and how a table of such records becomes constants.
+ *
+ * It holds no feature itself: the tables are transport-features.ts, vsock-features.ts,
+ * protocol-features.ts and backend-features.ts; registry.ts looks them up.
+ */
 
 /** One feature bit: its number and names, and what each party takes it to mean. */
 export interface FeatureRecord {

@@ -1,7 +1,9 @@
-// Looks feature bits up by number and by name, and prints feature words.
-//
-// The records are in the *-features.ts tables; this file knows only that there are three words (virtio's,
-// vhost-user's protocol features, the kernel's backend features) and that a device type owns the low bits.
+/**
+ * Looks feature bits up by number and by name, and prints feature words.
+ *
+ * The records are in the *-features.ts tables; this file knows only that there are three words (virtio's,
+ * vhost-user's protocol features, the kernel's backend features) and that a device type owns the low bits.
+ */
 import { BACKEND_FEATURES } from "./backend-features.js";
 import { bitsOf, hex } from "./bits.js";
 import {

@@ -1,6 +1,8 @@
-// The device status byte (VIRTIO, Device Status Field), as SET_STATUS and GET_STATUS carry it.
-//
-// Its bits are values, not numbers, as in the specification. It decides nothing; src/vhost does.
+/**
+ * The device status byte (VIRTIO, Device Status Field), as SET_STATUS and GET_STATUS carry it.
+ *
+ * Its bits are values, not numbers, as in the specification. It decides nothing; src/vhost does.
+ */
 import { hex } from "./bits.js";
 
 /** Device status bits (VIRTIO, Device Status Field). */

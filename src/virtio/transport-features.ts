@@ -1,8 +1,10 @@
-// Feature bits 24 to 43 of the virtio word: rings, transports, and the two that vhost put among them.
-//
-// Bits 0 to 23 and 50 and up belong to a device type (vsock-features.ts), and since 1.4, which writes down what
-// network devices have long done, 41 and 42 as well. What a session does with a bit
-// that nobody offered is decided in acknowledge.ts. "VIRTIO" is the OASIS specification, 1.4.
+/**
+ * Feature bits 24 to 43 of the virtio word: rings, transports, and the two that vhost put among them.
+ *
+ * Bits 0 to 23 and 50 and up belong to a device type (vsock-features.ts), and since 1.4, which writes down what
+ * network devices have long done, 41 and 42 as well. What a session does with a bit
+ * that nobody offered is decided in acknowledge.ts. "VIRTIO" is the OASIS specification, 1.4.
+ */
 import { bitNumbers, type FeatureTable } from "./record.js";
 
 /** Records of the ring and transport bits, by name without `VIRTIO_F_`, `VIRTIO_RING_F_` or `VHOST_F_`. */

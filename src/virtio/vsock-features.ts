@@ -1,6 +1,8 @@
-// The vsock device type: its feature bits, queues, configuration space and reserved context ids.
-//
-// It knows nothing of packets (src/vsock) or of how a configuration read arrives (src/vhost).
+/**
+ * The vsock device type: its feature bits, queues, configuration space and reserved context ids.
+ *
+ * It knows nothing of packets (src/vsock) or of how a configuration read arrives (src/vhost).
+ */
 import { defineLayout, encodeStruct } from "./layout.js";
 import { bitNumbers, type FeatureTable } from "./record.js";
 

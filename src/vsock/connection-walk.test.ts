@@ -1,4 +1,4 @@
-/*
+/**
  * A real switch under random events from both sides, hostile ones included: no illegal transition (the connection
  * throws on one), no exception at all, nothing left over at the end, and no byte lost without a reset.
  */

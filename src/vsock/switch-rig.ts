@@ -1,4 +1,4 @@
-/*
+/**
  * For tests of this folder: a real switch on an event loop that the test turns by hand, with a clock of its own, real
  * Unix sockets on the host side and a fake receive ring on the guest side. Not part of the product.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * Random transfers through a real switch and real sockets that are read and written in random amounts: what arrives
  * is what was sent, in both directions, and what was acknowledged arrived or the connection was reset.
  */

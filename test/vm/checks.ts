@@ -1,4 +1,4 @@
-/*
+/**
  * The list of checks that runs in every kind of guest: stream connections from both sides, with everything that can
  * end them. Must not know which kind of guest it is running in.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * Writes a cpio archive in the "newc" format, which the kernel unpacks as its first root file system
  * (Linux, Documentation/driver-api/early-userspace/buffer-format.rst). Knows nothing of what is in it.
  */

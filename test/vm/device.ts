@@ -1,4 +1,4 @@
-/*
+/**
  * The device under test, as a program: how it is started, when it is ready, and what its log says. The only place
  * that knows the log's shape. BIT33_VM_DEVICE puts another vhost-user-vsock device in its place: a command line in
  * which {cid}, {socket} and {uds} are filled in.

@@ -1,4 +1,4 @@
-/*
+/**
  * What happens to a whole guest while the device serves it: stop and continue, driver unbind and bind, reboot, memory
  * that appears while it runs. Each is a check of its own; kinds.ts says which guest gets which.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The program in the guest, seen from outside: commands as promises, over the line protocol that guest/agent.c
  * describes. Must not know what carries the lines, nor what a command is good for.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * Boots each kind of guest once and runs the whole list of checks in it. BIT33_VM_ONLY=<name, or part of one> picks kinds,
  * BIT33_VM_CHECK=<part of a name> picks checks; docs/testing.md says how to look at a failure.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The host's applications: plain Unix sockets in Firecracker's hybrid scheme. A connection to the guest starts with
  * "CONNECT <port>\n" on <uds-path> and is answered by "OK <host port>\n"; one from the guest arrives at
  * <uds-path>_<port>. Must not know the device or the virtual machine.

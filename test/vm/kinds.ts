@@ -1,4 +1,4 @@
-/*
+/**
  * The kinds of guest that the whole list of checks runs in: data only. Each says how QEMU and the guest kernel are
  * started, and what must have been negotiated. What QEMU then sends is described in docs/testing.md.
  */

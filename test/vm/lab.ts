@@ -1,4 +1,4 @@
-/*
+/**
  * One device, one virtual machine, one guest: started together, stopped together, their logs kept in
  * .vm/logs/<kind> (or below BIT33_VM_LOGS). Must not know what is checked with them (checks.ts).
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * Reads an unpacked kernel package: the kernel image inside the bzImage, and the modules that a guest needs in
  * the order to load them. Must not know where the package came from or what boots it.
  */

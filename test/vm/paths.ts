@@ -1,4 +1,4 @@
-/*
+/**
  * Where the prepared guests are, and whether they can be used. Owns the shape of .vm/ready.json, which setup.ts
  * writes and everything else reads. Must not know how a guest is made or started.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * A child process whose output is kept: in memory as lines, and in a log file for whoever looks afterwards.
  * It never outlives the test process. Knows nothing of what the program is.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * QEMU's monitor: one JSON object a line over a Unix socket (QEMU, docs/interop/qmp-spec.rst). Knows the protocol
  * and no command.
  */

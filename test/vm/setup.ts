@@ -1,4 +1,4 @@
-/*
+/**
  * `npm run setup:vm`: prepares everything that the VM tests boot, under the ignored folder .vm, and may be run
  * again at any time. Kernels are Debian's, fetched and unpacked but never installed; `--update` looks for newer ones.
  * Must not know how a guest is started (lab.ts) or what is tested.

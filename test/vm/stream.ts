@@ -1,4 +1,4 @@
-/*
+/**
  * The test data: a stream that both sides can make from a seed, and its checksum. The twin of the same generator
  * in guest/agent.c. Knows nothing of sockets.
  */

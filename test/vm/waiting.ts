@@ -1,4 +1,4 @@
-/*
+/**
  * Waiting with a limit: a guest that hangs must fail its test, with the logs, instead of the whole run.
  * The limits are far above anything seen; no test measures time with them.
  */

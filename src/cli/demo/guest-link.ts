@@ -1,4 +1,4 @@
-/* The demo's end of the guest process: starts it, gives orders, waits for answers. */
+/** The demo's end of the guest process: starts it, gives orders, waits for answers. */
 
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,4 @@
-/*
+/**
  * The guest's process: boots the built-in guest with a VMM's front-end and does what the demo tells it. It shares
  * memory and eventfds with the device and nothing else; its orders and answers go over Node's IPC.
  */

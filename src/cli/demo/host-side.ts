@@ -1,4 +1,4 @@
-/*
+/**
  * The host's programs of the demo: one that listens for the guest, one that connects to it by Firecracker's hybrid
  * scheme. Ordinary Unix sockets, as any program would use them.
  */

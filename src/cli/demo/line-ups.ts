@@ -1,4 +1,4 @@
-/*
+/**
  * What the demo shows: each line-up is a guest, a VMM, and a sentence on why it is there.
  * Must not know how it is run (demo.ts) or printed (report.ts).
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * What the demo and its guest process say to each other over Node's IPC: plain objects, 64-bit words in hexadecimal.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * The data that the demo moves: noise, made before the clock starts, and the sum by which both ends compare what they
  * have, taken after it has stopped. Must not know where it goes.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * How the demo looks: paragraphs and rows of at most 80 columns. Must not know how anything was measured.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * `bit33 serve` as a child of the demo: the same program that a user would start, with its log as JSON lines, from
  * which the demo learns what the device decided and why.
  */

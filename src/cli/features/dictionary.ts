@@ -1,4 +1,4 @@
-/*
+/**
  * The three feature words as dictionaries: which bits one has, who carries it, and what can be said of a bit
  * that nobody has named. Must not know how anything is printed, nor any bit by name: src/virtio does.
  */

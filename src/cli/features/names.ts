@@ -1,4 +1,4 @@
-/*
+/**
  * Finds features by any of their names, present, former or somebody else's, and the names near one that does
  * not exist. Must not know which word the features belong to.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * What was asked: each argument as the bits that it means, be it a number or a name, or a UsageError with its
  * place. Must not know how the answer looks.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * How a decoded feature word looks: for reading in 80 columns, and as one JSON object a bit. Must not know how
  * it was decoded.
  */

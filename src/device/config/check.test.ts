@@ -1,4 +1,4 @@
-/*
+/**
  * Each rule of a configuration, broken once, with the place and the advice that come of it.
  */
 

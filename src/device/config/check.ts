@@ -1,4 +1,4 @@
-/*
+/**
  * The rules that the configuration of one process must keep, for the command line and the library alike:
  * ranges of numbers, CIDs and paths that may not meet, directories that must be there, paths that fit into a
  * Unix socket's address. It looks at directories and creates nothing.

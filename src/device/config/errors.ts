@@ -1,4 +1,4 @@
-/*
+/**
  * What the operator can get wrong, as errors that name the place and say what to do about it.
  * Owns the root class and the two kinds that this side of the program raises: a configuration that cannot
  * work, and a start that the machine does not allow. Must not know how an error is printed; the command line

@@ -1,4 +1,4 @@
-/*
+/**
  * The settings of one VM: the one list of keys, and how a bag of texts becomes a VmConfig.
  * Options, `--vm` and the YAML file are three ways to write the same thing; each of them is read into a
  * VmSettings (key -> text and place), and everything after that is shared. The keys and their shapes are

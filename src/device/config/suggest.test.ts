@@ -1,4 +1,4 @@
-/*
+/**
  * "Did you mean" against a definition of distance that nobody would run, but anybody can read.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * "Did you mean": the known word nearest to what was typed, if it is near enough to be a slip.
  * Must not know what the words are.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * What can be written for each kind of value, and what is said about the rest.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * From the text of one setting to a value of the right kind: numbers, choices, file modes, groups.
  * Each reader takes the text with its place and throws a ConfigError that says what would have been right.
  * Must not know which setting it reads, nor what range is allowed (check.ts): only what can be written.

@@ -1,4 +1,4 @@
-/*
+/**
  * The typed configuration of one VM's device, its defaults and its limits.
  * Must not know where a value came from (settings.ts turns text into it) nor what the device does with it.
  * The rules that a configuration must keep are in check.ts.

@@ -1,5 +1,7 @@
-// Every request of the back-end, as data, sent on the socket of SET_BACKEND_REQ_FD. Source: vhost-user, Back-end
-// message types.
+/**
+ * Every request of the back-end, as data, sent on the socket of SET_BACKEND_REQ_FD. Source: vhost-user, Back-end
+ * message types.
+ */
 import { PROTOCOL_F } from "../../virtio/index.js";
 import { IOTLB_GATES, type MessageRecord, ONE_FD, OPTIONAL_FD, PLAIN, protocol } from "./message-record.js";
 

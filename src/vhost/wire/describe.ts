@@ -1,4 +1,4 @@
-// One line for every vhost-user message, with names for bits. Logs, test names and the inspector use it.
+/** One line for every vhost-user message, with names for bits. Logs, test names and the inspector use it. */
 import {
   type DeviceType,
   describeFeatures,

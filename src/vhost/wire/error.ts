@@ -1,7 +1,9 @@
-// What can be wrong with bytes from the other end of a vhost-user socket.
-//
-// A WireError is an outcome that decoders return, not something they throw: the peer is wrong, not we. The
-// session decides what to answer; `fatal` says that the stream itself can no longer be followed.
+/**
+ * What can be wrong with bytes from the other end of a vhost-user socket.
+ *
+ * A WireError is an outcome that decoders return, not something they throw: the peer is wrong, not we. The
+ * session decides what to answer; `fatal` says that the stream itself can no longer be followed.
+ */
 
 /**
  * - `bad-version`: the version bits are not 1 (fatal).

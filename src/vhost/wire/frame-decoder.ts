@@ -1,16 +1,18 @@
-// Cuts a vhost-user byte stream into frames and gives each its descriptors.
-//
-// Used by the back-end, the front-end and the interposer alike. It knows the header and no message. It copies
-// only what a chunk boundary splits: a frame that lies within one chunk is a view of that chunk.
-//
-//     decoder.push(bytes, fds);
-//     for (let next = decoder.next(); next !== undefined; next = decoder.next()) …
-//
-// "When sending file descriptors in ancillary data, front-end should associate the ancillary data with a
-// sendmsg operation that sends bytes starting with the first byte of the message header" (vhost-user,
-// Communication). Linux ends a recvmsg after the piece that carried descriptors, so they belong to the frame
-// that the chunk's last byte belongs to, unless a peer packs several messages into one sendmsg behind them.
-// A reader that asks for `bytesWanted` bytes at a time never sees two frames in one chunk and is always right.
+/**
+ * Cuts a vhost-user byte stream into frames and gives each its descriptors.
+ *
+ * Used by the back-end, the front-end and the interposer alike. It knows the header and no message. It copies
+ * only what a chunk boundary splits: a frame that lies within one chunk is a view of that chunk.
+ *
+ *     decoder.push(bytes, fds);
+ *     for (let next = decoder.next(); next !== undefined; next = decoder.next()) …
+ *
+ * "When sending file descriptors in ancillary data, front-end should associate the ancillary data with a
+ * sendmsg operation that sends bytes starting with the first byte of the message header" (vhost-user,
+ * Communication). Linux ends a recvmsg after the piece that carried descriptors, so they belong to the frame
+ * that the chunk's last byte belongs to, unless a peer packs several messages into one sendmsg behind them.
+ * A reader that asks for `bytesWanted` bytes at a time never sees two frames in one chunk and is always right.
+ */
 import { type Outcome, WireError } from "./error.js";
 import { decodeHeader, FLAG, type Header } from "./header.js";
 import { HEADER_BYTES, MAX_PAYLOAD_BYTES } from "./limits.js";

@@ -1,5 +1,7 @@
-// Every request of the front-end, as data. Source: vhost-user, Front-end message types, and the programs that
-// notes name.
+/**
+ * Every request of the front-end, as data. Source: vhost-user, Front-end message types, and the programs that
+ * notes name.
+ */
 import { F, PROTOCOL_F } from "../../virtio/index.js";
 import { MAX_TABLE_REGIONS } from "./limits.js";
 import {

@@ -1,4 +1,4 @@
-// The 12-byte header of every vhost-user message (vhost-user, Message Specification, Header).
+/** The 12-byte header of every vhost-user message (vhost-user, Message Specification, Header). */
 import { type Decoded, decodeStruct, defineLayout, encodeStruct, viewOf } from "../../virtio/index.js";
 import { HEADER_BYTES } from "./limits.js";
 

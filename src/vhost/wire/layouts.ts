@@ -1,7 +1,9 @@
-// The payload structures of vhost-user as tables, each with its C declaration.
-//
-// Addresses are plain 64-bit numbers here. Which address space one belongs to depends on what was negotiated
-// (src/memory). Source of every table: vhost-user, Message Specification, Payload; sizes as QEMU compiles them.
+/**
+ * The payload structures of vhost-user as tables, each with its C declaration.
+ *
+ * Addresses are plain 64-bit numbers here. Which address space one belongs to depends on what was negotiated
+ * (src/memory). Source of every table: vhost-user, Message Specification, Payload; sizes as QEMU compiles them.
+ */
 import { defineLayout } from "../../virtio/index.js";
 
 /** A single 64-bit integer: `uint64_t u64;` */

@@ -1,6 +1,8 @@
-// What the protocol says of one vhost-user message, as a record: payloads, gates, descriptors, answer.
-//
-// The tables made of these records are frontend-messages.ts and backend-messages.ts; messages.ts looks them up.
+/**
+ * What the protocol says of one vhost-user message, as a record: payloads, gates, descriptors, answer.
+ *
+ * The tables made of these records are frontend-messages.ts and backend-messages.ts; messages.ts looks them up.
+ */
 import { F } from "../../virtio/index.js";
 import type { PayloadKind } from "./payload.js";
 

@@ -1,7 +1,9 @@
-// From a frame to a message and back: the payload decoded by its record, the descriptors counted.
-//
-// It knows the tables of messages.ts and no session: whether a message is legal now is asked with isLegal,
-// what has to be answered with replyDue. Descriptors are only counted here; whoever received them closes them.
+/**
+ * From a frame to a message and back: the payload decoded by its record, the descriptors counted.
+ *
+ * It knows the tables of messages.ts and no session: whether a message is legal now is asked with isLegal,
+ * what has to be answered with replyDue. Descriptors are only counted here; whoever received them closes them.
+ */
 import { type Outcome, WireError } from "./error.js";
 import type { Frame } from "./frame-decoder.js";
 import { encodeHeader, FLAG, type Header, isReply, needsReply } from "./header.js";

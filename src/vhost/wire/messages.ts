@@ -1,6 +1,8 @@
-// Looks vhost-user messages up by number and name, and says when one is legal and what answer is due.
-//
-// Nothing here acts; the sessions in src/vhost walk these tables.
+/**
+ * Looks vhost-user messages up by number and name, and says when one is legal and what answer is due.
+ *
+ * Nothing here acts; the sessions in src/vhost walk these tables.
+ */
 import { has, PROTOCOL_F } from "../../virtio/index.js";
 import { BACKEND_MESSAGES } from "./backend-messages.js";
 import { FRONTEND_MESSAGES } from "./frontend-messages.js";

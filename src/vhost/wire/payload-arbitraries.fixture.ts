@@ -1,4 +1,4 @@
-// Random payloads of every kind, for the tests of the codec. Values cover the whole width of each field.
+/** Random payloads of every kind, for the tests of the codec. Values cover the whole width of each field. */
 import fc from "fast-check";
 import { MAX_CONFIG_BYTES, MAX_SHMEM_REGIONS, MAX_TABLE_REGIONS } from "./limits.js";
 import type { MemRegion, PayloadKind, PayloadOf } from "./payload.js";

@@ -1,5 +1,7 @@
-// The naive twin of the payload encoders: each structure written by hand, straight from its C declaration, with
-// no table. It exists so that a wrong offset in a table has something to disagree with.
+/**
+ * The naive twin of the payload encoders: each structure written by hand, straight from its C declaration, with
+ * no table. It exists so that a wrong offset in a table has something to disagree with.
+ */
 import type { MemRegion, Payload } from "./payload.js";
 
 class Writer {

@@ -1,8 +1,10 @@
-// The payloads of vhost-user: one tagged value for each kind, with its encoder and decoder side by side.
-//
-// A decoder takes exactly the payload's bytes and returns the value or what is wrong; it never throws. An
-// encoder is given values that we made, so a value that does not fit is our mistake and throws. Which message
-// carries which kind is in messages.ts.
+/**
+ * The payloads of vhost-user: one tagged value for each kind, with its encoder and decoder side by side.
+ *
+ * A decoder takes exactly the payload's bytes and returns the value or what is wrong; it never throws. An
+ * encoder is given values that we made, so a value that does not fit is our mistake and throws. Which message
+ * carries which kind is in messages.ts.
+ */
 import { type Decoded, decodeStruct, encodeStruct, type Layout, viewOf } from "../../virtio/index.js";
 import type { WireErrorCode } from "./error.js";
 import * as L from "./layouts.js";

@@ -1,7 +1,9 @@
-// Two sessions of a real QEMU 7.2 (Debian 1:7.2+dfsg-7+deb12u18) with a vhost-user-vsock device, byte for byte
-// as they crossed the sockets. Guest: Linux 6.12, 256 MiB; in the first behind a virtio-iommu with
-// iommu_platform=on, in the second plain and without CONFIGURE_MEM_SLOTS. The back-end's half is a recorder's.
-// Note the padding of the IOTLB messages: QEMU sends what was on its stack.
+/**
+ * Two sessions of a real QEMU 7.2 (Debian 1:7.2+dfsg-7+deb12u18) with a vhost-user-vsock device, byte for byte
+ * as they crossed the sockets. Guest: Linux 6.12, 256 MiB; in the first behind a virtio-iommu with
+ * iommu_platform=on, in the second plain and without CONFIGURE_MEM_SLOTS. The back-end's half is a recorder's.
+ * Note the padding of the IOTLB messages: QEMU sends what was on its stack.
+ */
 
 /** One message: the channel it belongs to, its bytes, and how many descriptors came with it. */
 export interface RecordedMessage {
