@@ -13,7 +13,7 @@ import { ViommuMapper } from "../../src/guest/dma-viommu.js";
 import type { RamBlock } from "../../src/guest/guest-ram.js";
 import { Access } from "../../src/memory/address.js";
 import type { VirtualMachine } from "../../src/vmm/virtual-machine.js";
-import { assertSame, noise, Rig } from "./rig.js";
+import { assertSame, noise, Rig, SUITE_TIMEOUT_MS } from "./rig.js";
 
 const PORT = 1024;
 const PAGE = 4096;
@@ -83,7 +83,7 @@ function watchMappings(machine: VirtualMachine, unmapped: (buffer: DmaBuffer) =>
   return live;
 }
 
-describe("the barrier of INVALIDATE", () => {
+describe("the barrier of INVALIDATE", { timeout: SUITE_TIMEOUT_MS }, () => {
   for (const kind of ["viommu", "direct"] as const) {
     it(`a slow reader never sees what a returned buffer is overwritten with: ${kind}`, () =>
       withGuest(kind, async (rig, machine) => {

@@ -7,12 +7,12 @@ import { after, before, describe, it } from "node:test";
 import { GuestSocketError } from "../../src/guest/connection.js";
 import type { VirtualMachine } from "../../src/vmm/virtual-machine.js";
 import { Shutdown } from "../../src/vsock/header.js";
-import { assertSame, exchange, noise, Rig, readExactly, readToEnd } from "./rig.js";
+import { assertSame, exchange, noise, Rig, readExactly, readToEnd, SUITE_TIMEOUT_MS } from "./rig.js";
 
 const HOST_PORT = 1024;
 const GUEST_PORT = 2048;
 
-describe("the end of a connection", () => {
+describe("the end of a connection", { timeout: SUITE_TIMEOUT_MS }, () => {
   let rig: Rig;
   let machine: VirtualMachine;
   before(async () => {

@@ -6,11 +6,11 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, it } from "node:test";
 import type { VirtualMachine } from "../../src/vmm/virtual-machine.js";
-import { noise, Rig, readExactly, readLine, readToEnd } from "./rig.js";
+import { noise, Rig, readExactly, readLine, readToEnd, SUITE_TIMEOUT_MS } from "./rig.js";
 
 const PORT = 2048;
 
-describe("CONNECT on the hybrid socket", () => {
+describe("CONNECT on the hybrid socket", { timeout: SUITE_TIMEOUT_MS }, () => {
   let rig: Rig;
   let machine: VirtualMachine;
   before(async () => {

@@ -7,7 +7,7 @@ import type { Socket } from "node:net";
 import { after, before, describe, it } from "node:test";
 import type { GuestConnection } from "../../src/guest/connection.js";
 import type { VirtualMachine } from "../../src/vmm/virtual-machine.js";
-import { assertSame, assertWorks, exchange, noise, Rig, readToEnd } from "./rig.js";
+import { assertSame, assertWorks, exchange, noise, Rig, readToEnd, SUITE_TIMEOUT_MS } from "./rig.js";
 
 const STUCK_PORT = 1024;
 const GUEST_PORT = 2048;
@@ -15,7 +15,7 @@ const GUEST_PORT = 2048;
 /** Far more than all buffers on the way together. */
 const PLENTY_BYTES = 2_000_000;
 
-describe("a connection that is stuck", () => {
+describe("a connection that is stuck", { timeout: SUITE_TIMEOUT_MS }, () => {
   let rig: Rig;
   let machine: VirtualMachine;
   before(async () => {

@@ -21,6 +21,9 @@ import { VirtualMachine, type VirtualMachineOptions } from "../../src/vmm/virtua
 
 export const FIRST_CID = 3;
 
+/** A net for what hangs, many times what any suite takes; no test depends on it. */
+export const SUITE_TIMEOUT_MS = 300_000;
+
 export type BootOptions = Partial<Omit<VirtualMachineOptions, "platform" | "socketPath">> & {
   readonly kind?: VirtualMachineOptions["platform"]["kind"];
   readonly platform?: Partial<VirtualMachineOptions["platform"]>;

@@ -8,9 +8,9 @@ import { DMA_KINDS } from "../../src/guest/dma.js";
 import { F, mask } from "../../src/virtio/index.js";
 import { StartRefused } from "../../src/vmm/front-end.js";
 import { CROSVM } from "../../src/vmm/profiles.js";
-import { assertWorks, Rig, readExactly, readToEnd } from "./rig.js";
+import { assertWorks, Rig, readExactly, readToEnd, SUITE_TIMEOUT_MS } from "./rig.js";
 
-describe("front-ends one after the other", () => {
+describe("front-ends one after the other", { timeout: SUITE_TIMEOUT_MS }, () => {
   let rig: Rig;
   before(async () => {
     rig = await Rig.start();
@@ -76,7 +76,7 @@ async function withRig(
   }
 }
 
-describe("bit 33 not offered", () => {
+describe("bit 33 not offered", { timeout: SUITE_TIMEOUT_MS }, () => {
   it("is no hindrance to QEMU with a vIOMMU, which passes the bit all the same", () =>
     withRig({ accessPlatform: false }, async (rig) => {
       const machine = rig.boot({ kind: "viommu" });
@@ -94,7 +94,7 @@ describe("bit 33 not offered", () => {
     }));
 });
 
-describe("the option iotlb", () => {
+describe("the option iotlb", { timeout: SUITE_TIMEOUT_MS }, () => {
   it("`on` serves a guest behind a vIOMMU", () =>
     withRig({ iotlb: "on" }, (rig) => assertWorks(rig, rig.boot({ kind: "viommu" }))));
 

@@ -15,12 +15,12 @@ import {
 } from "../../src/guest/framing.js";
 import { F, maskOf } from "../../src/virtio/index.js";
 import { CROSVM } from "../../src/vmm/profiles.js";
-import { type BootOptions, exchange, noise, Rig } from "./rig.js";
+import { type BootOptions, exchange, noise, Rig, SUITE_TIMEOUT_MS } from "./rig.js";
 
 const HOST_PORT = 1024;
 const GUEST_PORT = 2048;
 
-describe("data between guest and host", () => {
+describe("data between guest and host", { timeout: SUITE_TIMEOUT_MS }, () => {
   let rig: Rig;
   before(async () => {
     rig = await Rig.start();
