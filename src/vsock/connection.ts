@@ -12,25 +12,23 @@
  *
  * Knows its switch only through `ConnectionOwner`. States: `connection-state.ts`.
  */
-import { closeSync } from "node:fs";
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../linux/epoll.js";
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../linux/epoll.js";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { Place } from "../linux/linked-list.js";
-import { isOutOfMemory } from "../linux/mapping.js";
 import type { Timer } from "../linux/timers.js";
 import { peekByte, SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket.js";
 import { type ConnectionState, NEXT_STATES } from "./connection-state.js";
 import { ReceiveCredit, SendCredit } from "./credit.js";
 import { Shutdown } from "./header.js";
+import { HostSocket } from "./host-socket.js";
 import {
   FIRST_CREDIT_REQUEST_MS,
   FIRST_READ_BYTES,
   LONGEST_CREDIT_REQUEST_MS,
   type SwitchLimits,
 } from "./limits.js";
-import { SpillRing } from "./spill-ring.js";
 
 /** Control packets that are due to the guest; several may be at once. */
 export const Due = { REQUEST: 1, RESPONSE: 2, CREDIT_UPDATE: 4, CREDIT_REQUEST: 8, SHUTDOWN: 16 } as const;
@@ -58,8 +56,6 @@ export interface Opener {
   failed(reason: string): void;
 }
 
-const WATCHED = EPOLLIN | EPOLLRDHUP | EPOLLET;
-
 export class Connection implements EventHandler {
   state: ConnectionState;
   /** `Due` bits. */
@@ -84,10 +80,8 @@ export class Connection implements EventHandler {
 
   readonly sendCredit = new SendCredit();
   readonly receiveCredit: ReceiveCredit;
-  #fd = -1;
-  #token = 0;
-  #outWatched = false;
-  #spill: SpillRing | undefined;
+  /** There is none while a host listener is still tried, and after the end. */
+  #host: HostSocket | undefined;
   #deadline: Timer | undefined;
   /** Runs while data waits for credit. */
   #creditTimer: Timer | undefined;
@@ -109,24 +103,21 @@ export class Connection implements EventHandler {
     this.receiveCredit = new ReceiveCredit(bufferBytes);
   }
 
+  /** The host's descriptor; -1 if there is none. */
   get fd(): number {
-    return this.#fd;
+    return this.#host?.fd ?? -1;
   }
 
   /** Bytes from the guest that wait for the host socket. */
   get spilledBytes(): number {
-    return this.#spill?.length ?? 0;
+    return this.#host?.waitingBytes ?? 0;
   }
 
   /** Takes over a connected, non-blocking descriptor and begins to watch it: 0, or `-errno`, and it is closed. */
   attach(fd: number): number {
-    const token = this.owner.loop.tryWatch(fd, WATCHED, this);
-    if (token < 0) {
-      closeSync(fd);
-      return token;
-    }
-    this.#fd = fd;
-    this.#token = token;
+    const host = HostSocket.open(this.owner.loop, fd, this, this.receiveCredit);
+    if (typeof host === "number") return host;
+    this.#host = host;
     return 0;
   }
 
@@ -170,76 +161,28 @@ export class Connection implements EventHandler {
 
   // ---- guest to host ----
 
-  /** True if payload of a packet can go straight into the host socket: nothing waits before it. */
-  get directWrite(): boolean {
-    return this.#spill === undefined || this.#spill.length === 0;
-  }
-
   /** True if the host side takes no more bytes: what the guest sends is lost. */
   get hostGone(): boolean {
-    return this.#bytesLost || this.state === "closed";
+    return this.#bytesLost || this.#host === undefined;
   }
 
-  /**
-   * Takes a batch of payload: it goes into the socket, and behind what already waits if anything does. The part that
-   * the socket does not take waits in the spill ring.
-   */
+  /** Takes a batch of payload for the host. */
   writeBatch(batch: IovecList): void {
-    const written = this.directWrite ? batch.writeTo(this.#fd) : -errno.EAGAIN;
-    if (written < 0 && written !== -errno.EAGAIN) {
-      this.#hostRefuses(written);
-      return;
-    }
-    const taken = Math.max(written, 0);
-    this.receiveCredit.forward(taken);
-    if (taken < batch.totalBytes && !this.#spillRest(batch, taken)) return;
-    this.tellCredit();
-  }
-
-  /** Copies what follows the first `taken` bytes of `batch` into the spill ring; false if there is no memory for it. */
-  #spillRest(batch: IovecList, taken: number): boolean {
-    try {
-      this.#spill ??= new SpillRing(this.receiveCredit.bufAlloc);
-    } catch (error) {
-      if (!isOutOfMemory(error)) throw error;
-      this.#bytesLost = true;
-      this.abort("there is no memory for what the host program has not read yet");
-      return false;
-    }
-    this.#spill.appendBatch(batch, taken);
-    this.#watchOut(true);
-    return true;
+    const result = this.#host?.write(batch) ?? 0;
+    if (result < 0) this.#hostRefuses(result);
+    else this.tellCredit();
   }
 
   #flushSpill(): void {
-    const spill = this.#spill;
-    if (spill === undefined) return;
-    while (spill.length > 0) {
-      const written = spill.writeTo(this.#fd);
-      if (written === -errno.EAGAIN) break;
-      if (written < 0) {
-        this.#hostRefuses(written);
-        return;
-      }
-      this.receiveCredit.forward(written);
-    }
-    if (spill.length > 0) {
-      this.tellCredit();
-      return;
-    }
-    this.#watchOut(false);
-    if (this.state === "draining") {
+    const result = this.#host?.flush() ?? 0;
+    if (result < 0) {
+      this.#hostRefuses(result);
+    } else if (this.spilledBytes === 0 && this.state === "draining") {
       this.#release();
-      return;
+    } else {
+      this.tellCredit();
+      if (this.spilledBytes === 0) this.#afterDelivery();
     }
-    this.tellCredit();
-    this.#afterDelivery();
-  }
-
-  #watchOut(wanted: boolean): void {
-    if (wanted === this.#outWatched) return;
-    this.#outWatched = wanted;
-    this.owner.loop.modify(this.#fd, wanted ? WATCHED | EPOLLOUT : WATCHED, this.#token);
   }
 
   /** Makes a CREDIT_UPDATE due if the guest should hear of freed space. */
@@ -255,9 +198,11 @@ export class Connection implements EventHandler {
       return;
     }
     this.#bytesLost = true;
-    this.#dropSpill();
+    this.#host?.drop();
     this.receiveCredit.forgive();
-    if (result !== -errno.EPIPE) {
+    if (result === -errno.ENOMEM) {
+      this.abort("there is no memory for what the host program has not read yet");
+    } else if (result !== -errno.EPIPE) {
       this.abort(`writing to the host socket failed with ${errnoName(-result)}`);
     } else if (this.#hostEnded || this.state === "closing") {
       this.abort();
@@ -275,14 +220,14 @@ export class Connection implements EventHandler {
   guestShutsDown(flags: number): void {
     const added = flags & Shutdown.BOTH & ~this.guestShutdown;
     this.guestShutdown |= added;
-    if ((added & Shutdown.RECEIVE) !== 0) shutdownSocket(this.#fd, SHUT_RD);
-    if (this.directWrite) this.#afterDelivery();
+    if ((added & Shutdown.RECEIVE) !== 0) shutdownSocket(this.fd, SHUT_RD);
+    if (this.spilledBytes === 0) this.#afterDelivery();
   }
 
   /** Called when nothing waits for the host socket: passes on what the guest has shut down. */
   #afterDelivery(): void {
     if (this.guestShutdown === Shutdown.BOTH) this.#finish();
-    else if ((this.guestShutdown & Shutdown.SEND) !== 0) shutdownSocket(this.#fd, SHUT_WR);
+    else if ((this.guestShutdown & Shutdown.SEND) !== 0) shutdownSocket(this.fd, SHUT_WR);
   }
 
   /** virtio 1.4, 5.10.6.6: a clean close is a SHUTDOWN of both directions, answered by RST. */
@@ -369,7 +314,7 @@ export class Connection implements EventHandler {
       this.readable = false;
       return;
     }
-    const found = peekByte(this.#fd);
+    const found = peekByte(this.fd);
     if (found <= 0) this.readEnded(found);
     else if (this.readClosed) this.readEnded(0);
     else this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
@@ -430,23 +375,14 @@ export class Connection implements EventHandler {
     this.#release();
   }
 
-  #dropSpill(): void {
-    this.#spill?.close();
-    this.#spill = undefined;
-  }
-
   #release(): void {
     const undeliveredBytes = this.state === "draining" ? this.spilledBytes : 0;
     this.#enter("closed");
-    this.#dropSpill();
     this.due = 0;
     this.controlPlace.leave();
     this.dataPlace.leave();
-    if (this.#fd >= 0) {
-      this.owner.loop.unwatch(this.#fd, this.#token);
-      closeSync(this.#fd);
-      this.#fd = -1;
-    }
+    this.#host?.close();
+    this.#host = undefined;
     this.owner.released(this, undeliveredBytes);
   }
 }

@@ -1,0 +1,109 @@
+/**
+ * The host's end of one connection: its descriptor, the loop's watch on it, and the spill ring in which bytes from the
+ * guest wait while it takes no more. Must not know packets, states or when a connection ends (`connection.ts`).
+ */
+import { closeSync } from "node:fs";
+import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../linux/epoll.js";
+import { errno } from "../linux/errors.js";
+import type { EventHandler, EventLoop } from "../linux/event-loop.js";
+import type { IovecList } from "../linux/iovec.js";
+import { isOutOfMemory } from "../linux/mapping.js";
+import type { ReceiveCredit } from "./credit.js";
+import { SpillRing } from "./spill-ring.js";
+
+const WATCHED = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
+export class HostSocket {
+  readonly #loop: EventLoop;
+  readonly #token: number;
+  /** What enters the socket counts as forwarded here. */
+  readonly #credit: ReceiveCredit;
+  #spill: SpillRing | undefined;
+  #outWatched = false;
+
+  private constructor(
+    loop: EventLoop,
+    readonly fd: number,
+    token: number,
+    credit: ReceiveCredit,
+  ) {
+    this.#loop = loop;
+    this.#token = token;
+    this.#credit = credit;
+  }
+
+  /**
+   * Takes over a connected, non-blocking descriptor and begins to watch it for `handler`, edge-triggered; or `-errno`,
+   * and it is closed.
+   */
+  static open(
+    loop: EventLoop,
+    fd: number,
+    handler: EventHandler,
+    credit: ReceiveCredit,
+  ): HostSocket | number {
+    const token = loop.tryWatch(fd, WATCHED, handler);
+    if (token >= 0) return new HostSocket(loop, fd, token, credit);
+    closeSync(fd);
+    return token;
+  }
+
+  /** Bytes from the guest that wait for the socket; at most the credit's `bufAlloc`, which bounds what the guest sends. */
+  get waitingBytes(): number {
+    return this.#spill?.length ?? 0;
+  }
+
+  /**
+   * Takes a batch: into the socket, behind what already waits if anything does. The part that the socket does not take
+   * waits in the spill ring. 0, or `-errno`, and the rest of the batch is lost (-ENOMEM: there is no memory for it).
+   */
+  write(batch: IovecList): number {
+    const written = this.waitingBytes === 0 ? batch.writeTo(this.fd) : -errno.EAGAIN;
+    if (written < 0 && written !== -errno.EAGAIN) return written;
+    const taken = Math.max(written, 0);
+    this.#credit.forward(taken);
+    return taken === batch.totalBytes ? 0 : this.#keep(batch, taken);
+  }
+
+  #keep(batch: IovecList, taken: number): number {
+    try {
+      this.#spill ??= new SpillRing(this.#credit.bufAlloc);
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error;
+      return -errno.ENOMEM;
+    }
+    this.#spill.appendBatch(batch, taken);
+    this.#watchOut(true);
+    return 0;
+  }
+
+  /** Writes what waits, as far as the socket takes it: 0, or `-errno`. */
+  flush(): number {
+    while (this.#spill !== undefined && this.#spill.length > 0) {
+      const written = this.#spill.writeTo(this.fd);
+      if (written === -errno.EAGAIN) return 0;
+      if (written < 0) return written;
+      this.#credit.forward(written);
+    }
+    this.#watchOut(false);
+    return 0;
+  }
+
+  #watchOut(wanted: boolean): void {
+    if (wanted === this.#outWatched) return;
+    this.#outWatched = wanted;
+    this.#loop.modify(this.fd, wanted ? WATCHED | EPOLLOUT : WATCHED, this.#token);
+  }
+
+  /** Gives up what waits. */
+  drop(): void {
+    this.#spill?.close();
+    this.#spill = undefined;
+  }
+
+  close(): void {
+    this.drop();
+    this.#loop.unwatch(this.fd, this.#token);
+    closeSync(this.fd);
+  }
+}
