@@ -4,7 +4,7 @@
 import { closeSync } from "node:fs";
 import { errno, SystemCallError } from "../linux/errors.js";
 import { connectUnix, createSocket } from "../linux/unix-socket.js";
-import type { HostEndpoints } from "./switch.js";
+import type { HostEndpoints } from "./host-endpoints.js";
 
 export class HybridEndpoints implements HostEndpoints {
   /** `udsPath` leaves room for `_4294967295` within a socket path; the configuration has checked it. */

@@ -15,9 +15,10 @@ import type { LogRecord } from "../log/record.js";
 import { SegmentList } from "../memory/segments.js";
 import type { Connection, Opener } from "./connection.js";
 import { HEADER_BYTES, HOST_CID, Op, opName, PacketHeader, SocketType } from "./header.js";
+import type { HostEndpoints } from "./host-endpoints.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "./limits.js";
 import type { ReceiveRing } from "./receive-ring.js";
-import { type HostEndpoints, VsockSwitch } from "./switch.js";
+import { VsockSwitch } from "./switch.js";
 
 export const GUEST_CID = 3;
 export const HOST_PORT = 5000;

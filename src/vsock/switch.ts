@@ -14,20 +14,12 @@ import type { SegmentList } from "../memory/segments.js";
 import { Connection, type ConnectionOwner, Due, type Opener } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
 import { describePacket, HOST_CID, Op, type PacketHeader, Shutdown, SocketType } from "./header.js";
+import { connectProblem, type HostEndpoints } from "./host-endpoints.js";
 import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
 import { PayloadBatch } from "./payload-batch.js";
 import { ReceivePump } from "./receive-pump.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import { ResetQueue } from "./reset-queue.js";
-
-/** What is behind the host's ports. */
-export interface HostEndpoints {
-  /**
-   * Connects to whatever serves `hostPort`: a connected, non-blocking descriptor that the caller then owns;
-   * -EAGAIN if it should be tried again shortly; another `-errno` if nobody serves it.
-   */
-  connect(hostPort: number): number;
-}
 
 export interface SwitchOptions {
   readonly loop: EventLoop;
@@ -400,11 +392,4 @@ export class VsockSwitch implements ConnectionOwner {
     this.reset("the device is closed");
     for (const connection of [...this.#draining]) connection.discard();
   }
-}
-
-function connectProblem(error: number): string {
-  if (error === errno.ENOENT) return "nothing listens there";
-  if (error === errno.ECONNREFUSED) return "its listener is gone";
-  if (error === errno.EMFILE || error === errno.ENFILE) return "this process can open no more descriptors";
-  return `connecting failed with ${errnoName(error)}`;
 }

@@ -1,0 +1,21 @@
+/**
+ * What the switch needs of whatever is behind the host's ports, so that it knows no path and no protocol.
+ */
+import { errno, errnoName } from "../linux/errors.js";
+
+/** What is behind the host's ports. */
+export interface HostEndpoints {
+  /**
+   * Connects to whatever serves `hostPort`: a connected, non-blocking descriptor that the caller then owns;
+   * -EAGAIN if it should be tried again shortly; another `-errno` if nobody serves it.
+   */
+  connect(hostPort: number): number;
+}
+
+/** Why `connect` failed with `-error`, in words for the log. */
+export function connectProblem(error: number): string {
+  if (error === errno.ENOENT) return "nothing listens there";
+  if (error === errno.ECONNREFUSED) return "its listener is gone";
+  if (error === errno.EMFILE || error === errno.ENFILE) return "this process can open no more descriptors";
+  return `connecting failed with ${errnoName(error)}`;
+}
