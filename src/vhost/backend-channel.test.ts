@@ -56,6 +56,37 @@ test("a full channel keeps the rest of a message, says when there is room, and t
   });
 });
 
+test("what waits can be taken back, but for the rest of a message that was begun", () => {
+  withChannel((bench) => {
+    const { loop, channel, peer } = bench;
+    const [messageBytes, batch] = [7_000, 8];
+    const messages = Uint8Array.from({ length: messageBytes * batch }, (_, at) => (at % messageBytes) % 251);
+    let sent = 0;
+    for (; channel.isReady; sent += batch) channel.send(messages, messageBytes);
+    const wasBegun = !isTakenBackWhole(channel);
+    let received = 0;
+    for (let idle = 0; idle < 4; idle++) {
+      for (let read = receiveMessage(peer); read.result > 0; read = receiveMessage(peer)) {
+        for (let at = 0; at < read.result; at++) {
+          assert.equal(read.bytes[at], ((received + at) % messageBytes) % 251);
+        }
+        received += read.result;
+        idle = 0;
+      }
+      loop.turn(0);
+    }
+    assert.equal(received % messageBytes, 0, "no message is torn");
+    assert.ok(received < sent * messageBytes);
+    assert.ok(channel.isReady);
+    assert.equal(bench.writable, wasBegun ? 1 : 0);
+  });
+});
+
+function isTakenBackWhole(channel: BackendChannel): boolean {
+  channel.dropUnsent();
+  return channel.isReady;
+}
+
 test("answers that nobody asked for are read and dropped, with the descriptors that came along", () => {
   withChannel(({ loop, channel, peer, closed }) => {
     const eventfd = createEventfd();

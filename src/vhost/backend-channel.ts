@@ -2,7 +2,7 @@
  * The back-end channel: the socket of SET_BACKEND_REQ_FD, on which MISS messages go out. Never blocks and never waits
  * for an answer: QEMU answers a MISS only after its UPDATE on the main socket was answered, so whoever waits here
  * deadlocks both. What comes in is read and dropped.
- * Must not know what is missing or why; iotlb-side.ts does.
+ * Must not know what is missing or why; iotlb-link.ts does.
  */
 
 import { closeSync } from "node:fs";
@@ -45,11 +45,16 @@ export class BackendChannel implements EventHandler {
     return this.#isOpen && this.#outbox.isEmpty;
   }
 
-  /** Sends messages, of which a part may wait in the outbox. Call it only while `isReady`. */
-  send(bytes: Uint8Array): void {
-    const result = this.#outbox.send(bytes);
+  /** Sends messages of `messageBytes` each, of which a part may wait in the outbox. Call it only while `isReady`. */
+  send(bytes: Uint8Array, messageBytes = bytes.length): void {
+    const result = this.#outbox.send(bytes, messageBytes);
     if (result < 0) this.#fail(`cannot be written: ${errnoName(-result)}`);
     else if (!this.#outbox.isEmpty) this.#loop.modify(this.#fd, EPOLLIN | EPOLLOUT, this.#token);
+  }
+
+  /** Takes back what waits in the outbox, but for the rest of a message that was begun. */
+  dropUnsent(): void {
+    if (this.#outbox.dropUnsent() && this.isReady) this.#loop.modify(this.#fd, EPOLLIN, this.#token);
   }
 
   onEvents(events: number): void {

@@ -87,14 +87,6 @@ export class BackendSession implements EventHandler {
     return this.#core.protocolFeatures;
   }
 
-  /**
-   * Asks the front-end for every mapping that was found missing since the last call. The session does so by itself
-   * after the events of each wake-up; only a device that runs its rings later than that has to call it.
-   */
-  flushMisses(): void {
-    this.#core.link.flush();
-  }
-
   /** Ends the session: rings are stopped, everything lent is given back, the device is told. Idempotent. */
   end(reason: string): void {
     if (!this.#isOpen) return;

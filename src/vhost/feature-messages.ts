@@ -50,6 +50,10 @@ export const setProtocolFeatures = taking("u64", (session, { value }) => {
   if (unoffered !== 0n) return fatal(`${describe(unoffered)} was acknowledged but not offered`);
   if (value === session.protocolFeatures) return DONE;
   if (session.rings.anyRunning) return refused("protocol features cannot change while a ring runs");
+  if (session.hasExplicitIotlb(value ^ session.protocolFeatures) && session.rings.anyStarted)
+    return refused(
+      "the explicit IOTLB cannot change while a ring is started: stop it with GET_VRING_BASE first",
+    );
   const explicit = session.hasExplicitIotlb(value);
   if (explicit && !(has(value, PROTOCOL_F.BACKEND_REQ) && has(value, PROTOCOL_F.REPLY_ACK))) {
     return fatal(`${describe(value)}: the explicit IOTLB needs BACKEND_REQ and REPLY_ACK`);

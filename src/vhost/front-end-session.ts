@@ -10,6 +10,7 @@ import { type Answered, FrontEndConnection } from "./front-end-connection.js";
 import { FrontEndError } from "./front-end-error.js";
 import type { RingAddresses } from "./ring-state.js";
 import {
+  CONFIG_FLAG,
   type FrontendMessageName,
   IOTLB_PERM,
   IOTLB_TYPE,
@@ -82,7 +83,7 @@ export class FrontEndSession extends FrontEndConnection {
     return expectReply("GET_CONFIG", answer, "config").data;
   }
 
-  setConfig(offset: number, data: Uint8Array, flags = 0): void {
+  setConfig(offset: number, data: Uint8Array, flags: number = CONFIG_FLAG.writable): void {
     this.tell("SET_CONFIG", { kind: "config", offset, flags, data });
   }
 

@@ -18,6 +18,9 @@ import { BackendChannel } from "./backend-channel.js";
 import type { RingState } from "./ring-state.js";
 import { encodeRequest, IOTLB_TYPE } from "./wire/index.js";
 
+/** Our choice: with the growing intervals of the questions, most of a second. */
+const ROUNDS_UNTIL_SAID = 3;
+
 /** Whom the link tells. */
 export interface IotlbLinkListener {
   /** There is a back-end channel now. */
@@ -35,6 +38,8 @@ export class IotlbLink {
   #channel: BackendChannel | undefined;
   #retryTimer: Timer | undefined;
   #saidNobodyToAsk = false;
+  /** Rounds of questions in a row to which no UPDATE came. */
+  #roundsInVain = 0;
 
   constructor(memory: GuestMemory, loop: EventLoop, log: Logger, listener: IotlbLinkListener) {
     this.iotlb = new Iotlb(memory);
@@ -74,7 +79,7 @@ export class IotlbLink {
   /** Maps a range. Throws a MemoryError if the message cannot be obeyed. */
   update(iova: bigint, size: bigint, userAddress: bigint, permission: number): void {
     this.iotlb.update(iova, size, userAddress, permission);
-    this.misses.satisfied(iova, size);
+    if (this.misses.satisfied(iova, size) > 0) this.#roundsInVain = 0;
   }
 
   /** Forgets every mapping and question: a new negotiation. Linux starts with an empty IOTLB then, too. */
@@ -82,6 +87,18 @@ export class IotlbLink {
     this.iotlb.clear();
     this.misses.clear();
     this.#saidNobodyToAsk = false;
+    this.#roundsInVain = 0;
+  }
+
+  /**
+   * The last ring stopped: a suspended device must "not send any messages to the front-end" (Suspended device state),
+   * and QEMU answers a MISS of one with an error. Rings that start again ask again, also for what was asked already:
+   * the front-end may have dropped it.
+   */
+  forgetQuestions(): void {
+    this.misses.clear();
+    this.#roundsInVain = 0;
+    this.#channel?.dropUnsent();
   }
 
   /** Keeps the pages of exactly these rings from being retired. */
@@ -103,12 +120,15 @@ export class IotlbLink {
   flush(): void {
     if (this.misses.count === 0) return;
     if (this.#channel === undefined) this.#sayNobodyToAsk();
-    else if (this.#channel.isReady && this.misses.hasUnsent) this.#channel.send(this.#takeQuestions());
+    else if (this.#channel.isReady && this.misses.hasUnsent) this.#sendQuestions(this.#channel);
     this.#retryTimer ??= this.#loop.setTimer(MISS_TIMEOUT_MS, () => this.#retryUnanswered());
   }
 
-  /** Without NEED_REPLY: the answer would say nothing that the UPDATE does not. */
-  #takeQuestions(): Uint8Array {
+  /**
+   * Without NEED_REPLY: the answer would say nothing that the UPDATE does not. "No mapping" is no verdict on the ring:
+   * a VMM that moves memory unmaps a ring page for a moment, and a guest may map a buffer late.
+   */
+  #sendQuestions(channel: BackendChannel): void {
     const messages: Uint8Array[] = [];
     const nowMs = performance.now();
     for (let miss = this.misses.take(nowMs); miss !== undefined; miss = this.misses.take(nowMs)) {
@@ -123,13 +143,26 @@ export class IotlbLink {
         }),
       );
     }
-    return Buffer.concat(messages);
+    channel.send(Buffer.concat(messages), messages[0].length);
   }
 
   #retryUnanswered(): void {
     this.#retryTimer = undefined;
-    if (this.misses.forgetUnanswered(performance.now()) > 0) this.#listener.retry();
+    if (this.misses.forgetUnanswered(performance.now()) > 0) {
+      this.#roundsInVain++;
+      if (this.#roundsInVain === ROUNDS_UNTIL_SAID) this.#sayUnmapped();
+      this.#listener.retry();
+    }
     this.flush();
+  }
+
+  #sayUnmapped(): void {
+    this.#log.log({
+      event: "mapping-missing",
+      message:
+        `the front-end was asked ${ROUNDS_UNTIL_SAID} times and more for mappings that a ring needs, and sent none; ` +
+        "the ring waits, and the question is repeated at growing intervals",
+    });
   }
 
   #sayNobodyToAsk(): void {

@@ -6,7 +6,7 @@
  */
 
 import { MemoryError } from "../memory/errors.js";
-import type { Region, RegionInput } from "../memory/region.js";
+import { describeRegion, type Region, type RegionInput } from "../memory/region.js";
 import { hex } from "../virtio/index.js";
 import { type Answer, DONE, type Handler, refused, replyU64, taking } from "./answer.js";
 import type { SessionCore } from "./session-core.js";
@@ -21,6 +21,7 @@ function logRegion(
   event: "memory-region-added" | "memory-region-removed",
   region: Region,
 ): void {
+  if (event === "memory-region-added" && !region.isSealed) session.noteUnsealed(describeRegion(region));
   session.log.log({
     event,
     message: `${hex(region.size)} bytes of guest memory at ${hex(region.gpa)}`,

@@ -51,6 +51,7 @@ export const setVringBase = onRing("vringState", (_session, ring, { num }) => {
 export const setVringAddr = onRing("vringAddr", (session, ring, { desc, avail, used }) => {
   session.rings.stop(ring, "its addresses were set anew");
   ring.addresses = { desc, avail, used };
+  ring.held = false;
   ring.broken = false;
   return DONE;
 });
@@ -72,14 +73,14 @@ export const getVringBase = onRing("vringState", (session, ring, { index }) => {
   return reply({ kind: "vringState", index, num: ring.base });
 });
 
-/** The eventfd of a message, -1 if it came without ("Bit 8 is the invalid FD flag"), or why it cannot be taken. */
-function eventfdOf({ noFd }: PayloadOf<"vringFd">, fds: ReceivedFds): number | string {
-  return noFd ? -1 : fds.takeEventfd();
+/** The bell of a message, -1 if it came without ("Bit 8 is the invalid FD flag"), or why it cannot be taken. */
+function bellOf({ noFd }: PayloadOf<"vringFd">, fds: ReceivedFds): number | string {
+  return noFd ? -1 : fds.takeBell();
 }
 
 /** Starts the ring (see ring-state.ts); without an eventfd it is polled. */
 export const setVringKick = onRing("vringFd", (session, ring, payload, fds) => {
-  const fd = eventfdOf(payload, fds);
+  const fd = payload.noFd ? -1 : fds.takeEventfd();
   if (typeof fd === "string") return refused(fd);
   session.rings.stop(ring, "its kick eventfd was replaced");
   ring.kick.put(fd);
@@ -89,7 +90,7 @@ export const setVringKick = onRing("vringFd", (session, ring, payload, fds) => {
 });
 
 export const setVringCall = onRing("vringFd", (_session, ring, payload, fds) => {
-  const fd = eventfdOf(payload, fds);
+  const fd = bellOf(payload, fds);
   if (typeof fd === "string") return refused(fd);
   ring.call.put(fd);
   // A notification may have gone to the eventfd before this one, which nobody listens to any more (QEMU masks and
@@ -99,7 +100,7 @@ export const setVringCall = onRing("vringFd", (_session, ring, payload, fds) => 
 });
 
 export const setVringErr = onRing("vringFd", (_session, ring, payload, fds) => {
-  const fd = eventfdOf(payload, fds);
+  const fd = bellOf(payload, fds);
   if (typeof fd === "string") return refused(fd);
   ring.error.put(fd);
   return DONE;

@@ -33,6 +33,8 @@ export class RingState {
   broken = false;
   /** It ran in this session, so a notification may have gone to an earlier call eventfd. */
   everRan = false;
+  /** It is ready, but its areas are not all in memory, and that was said. */
+  held = false;
   running: RunningQueue | undefined;
   readonly kick = new FdSlot();
   readonly call = new FdSlot();
@@ -53,6 +55,7 @@ export class RingState {
     this.started = false;
     this.enabled = false;
     this.broken = false;
+    this.held = false;
     this.kick.close();
   }
 

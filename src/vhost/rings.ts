@@ -27,14 +27,18 @@ export class Rings {
     readonly device: BackendDevice,
     readonly views: HostReader,
     readonly log: Logger,
-    /** Called with each ring that starts or stops, while its addresses are known. */
-    readonly onChange: (ring: RingState, runs: boolean) => void,
+    /** Called after each ring that started or stopped. */
+    readonly onChange: () => void,
   ) {
     this.all = Array.from({ length: device.queueCount }, (_, index) => new RingState(index));
   }
 
   get anyRunning(): boolean {
     return this.all.some((ring) => ring.running !== undefined);
+  }
+
+  get anyStarted(): boolean {
+    return this.all.some((ring) => ring.started);
   }
 
   get anyBroken(): boolean {
@@ -81,7 +85,7 @@ export class Rings {
         used: hex(addresses.used),
       },
     });
-    this.onChange(ring, true);
+    this.onChange();
     this.device.queueStarted(running);
   }
 
@@ -92,7 +96,7 @@ export class Rings {
     ring.running = undefined;
     this.device.queueStopped(ring.index);
     ring.base = running.queue.nextAvail;
-    this.onChange(ring, false);
+    this.onChange();
     this.log.log({
       event: "ring-stop",
       message: `queue ${ring.index} stopped at position ${ring.base}: ${why}`,
@@ -102,6 +106,17 @@ export class Rings {
 
   stopAll(why: string): void {
     for (const ring of this.all) this.stop(ring, why);
+  }
+
+  /** A ring does not start, because of `why`: says so, in the log and to the front-end. */
+  hold(ring: RingState, why: string): void {
+    ring.held = true;
+    this.log.log({
+      event: "ring-held",
+      message: `queue ${ring.index} waits: ${why}`,
+      fields: { queue: ring.index },
+    });
+    this.signalError(ring);
   }
 
   /** Tells the front-end, through SET_VRING_ERR's eventfd, that something is wrong with a ring. */

@@ -69,6 +69,7 @@ export class SessionCore {
   #memoryCame = false;
   /** The latest decision that was logged. */
   #logged = "";
+  #saidUnsealed = false;
 
   constructor({ loop, device, policy, log }: SessionParts) {
     this.#loop = loop;
@@ -78,7 +79,7 @@ export class SessionCore {
     this.offeredFeatures = offeredFeatures(device, policy);
     this.offeredProtocolFeatures = offeredProtocolFeatures(policy);
     this.translation = new Translation(policy.iotlb, policy.probationMs);
-    this.rings = new Rings(device, this.memory.views, log, () => this.#pinRings());
+    this.rings = new Rings(device, this.memory.views, log, () => this.#ringsChanged());
     this.link = new IotlbLink(this.memory, loop, log, {
       channelOpened: () => this.translation.channelOpened(),
       retry: () => this.memoryCame(),
@@ -98,13 +99,14 @@ export class SessionCore {
 
   /**
    * SET_FEATURES with bits that are accepted. Where no ring runs a new negotiation epoch begins (translation.ts) with
-   * an empty IOTLB: QEMU stops telling about mappings once it has stopped the device, so old ones may be stale.
+   * an empty IOTLB: QEMU stops telling about mappings once it has stopped the device, so old ones may be stale. Not so
+   * a front-end of the explicit IOTLB: it owns its mappings, and SET_FEATURES has nothing to do with them.
    */
   acknowledgeFeatures(features: bigint): void {
     const toggles = has(this.features ^ features, F.ACCESS_PLATFORM);
     if (toggles && this.policy.iotlb === "auto") this.#voidAddresses("bit 33 changed");
     this.features = features;
-    if (!this.rings.anyRunning) this.#beginEpoch();
+    if (!this.rings.anyRunning) this.#beginEpoch({ keepsMappings: this.policy.iotlb === "explicit" });
     // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled state."
     if (!has(features, F.PROTOCOL_FEATURES)) for (const ring of this.rings.all) ring.enabled = true;
   }
@@ -112,12 +114,13 @@ export class SessionCore {
   /** SET_PROTOCOL_FEATURES with bits that were offered, while no ring runs. */
   acknowledgeProtocolFeatures(protocolFeatures: bigint): void {
     const changed = this.protocolFeatures ^ protocolFeatures;
+    const isExplicit = this.policy.iotlb === "explicit";
     if (has(changed, PROTOCOL_F.GPA_ADDRESSES)) this.#voidAddresses("GPA_ADDRESSES changed");
     if (this.hasExplicitIotlb(changed)) this.#voidAddresses("the explicit IOTLB changed");
     this.protocolFeatures = protocolFeatures;
     this.memory.guestAddressesOnly = has(protocolFeatures, PROTOCOL_F.GPA_ADDRESSES);
     this.translation.setExplicitFeature(this.hasExplicitIotlb(protocolFeatures));
-    this.#beginEpoch();
+    this.#beginEpoch({ keepsMappings: isExplicit && !this.hasExplicitIotlb(changed) });
   }
 
   /**
@@ -129,8 +132,8 @@ export class SessionCore {
     for (const ring of this.rings.all) ring.addresses = undefined;
   }
 
-  #beginEpoch(): void {
-    this.link.clear();
+  #beginEpoch({ keepsMappings }: { readonly keepsMappings: boolean }): void {
+    if (!keepsMappings) this.link.clear();
     this.translation.beginEpoch(has(this.features, F.ACCESS_PLATFORM), this.link.hasChannel);
     this.#logged = "";
   }
@@ -141,7 +144,7 @@ export class SessionCore {
     for (const ring of this.rings.all) ring.reset();
     this.features = 0n;
     this.status = 0;
-    this.#beginEpoch();
+    this.#beginEpoch({ keepsMappings: false });
     this.device.reset();
   }
 
@@ -150,21 +153,48 @@ export class SessionCore {
     this.#memoryCame = true;
   }
 
+  /** A region came with a file that can become shorter: says once what that may lead to. */
+  noteUnsealed(region: string): void {
+    if (this.#saidUnsealed) return;
+    this.#saidUnsealed = true;
+    this.log.log({
+      event: "memory-not-sealed",
+      message:
+        `the file behind ${region} is not sealed against shrinking (F_SEAL_SHRINK): a VMM that truncates it ends ` +
+        "this process, and every VM's device with it, by SIGBUS",
+    });
+  }
+
   /**
-   * Draws the consequences of a message: decides the mode if it can be, starts the rings that may run. Returns why a
-   * ring that could run otherwise is refused, if that was decided just now.
+   * Draws the consequences of a message: decides the mode if it can be, stops rings whose memory is gone, starts the
+   * rings that may run. Returns why a ring that could run otherwise is refused, if that was decided just now.
    */
   settle(): string | undefined {
     this.#gatherEvidence();
     this.#keepProbationTimer();
     const problem = this.#reportDecision();
-    // Without memory there is nothing to run in; a front-end may send it last.
-    if (this.translation.decided && this.memory.regions.length > 0) {
-      for (const ring of this.rings.ready) {
-        if (ring.running === undefined) this.rings.start(ring, this.#spaces(), this.features);
-      }
-    }
+    if (this.translation.decided) for (const ring of this.rings.ready) this.#runOrHold(ring);
     return problem;
+  }
+
+  /**
+   * With CONFIGURE_MEM_SLOTS a region can be changed only by REM_MEM_REG and ADD_MEM_REG, so ring areas may go away for
+   * a moment: the ring stops, and goes on where it was. Behind an IOTLB a mapping that is gone does the same (MISS).
+   * No message is refused for a ring that waits: the one that is obeyed here may be the memory that it waits for.
+   */
+  #runOrHold(ring: RingState): void {
+    const outside = this.translation.state === "off" ? this.#areaOutside(ring) : undefined;
+    // Without memory there is nothing to run in; a front-end may send it last.
+    const hasMemory = this.memory.regions.length > 0;
+    if (outside === undefined) {
+      ring.held = false;
+      if (hasMemory && ring.running === undefined) this.rings.start(ring, this.#spaces(), this.features);
+    } else if (ring.running !== undefined) {
+      ring.held = true;
+      this.rings.stop(ring, `the memory of its rings was taken away: ${outside} of the memory table`);
+    } else if (hasMemory && !ring.held) {
+      this.rings.hold(ring, `${outside} of the memory table`);
+    }
   }
 
   /** After the events of a wake-up: lets blocked rings go on, then asks for what is missing. */
@@ -259,7 +289,8 @@ export class SessionCore {
     return { ring: this.memory.guestAddressesOnly ? buffer : new TableSpace("uva", this.memory), buffer };
   }
 
-  #pinRings(): void {
+  #ringsChanged(): void {
+    if (!this.rings.anyRunning) this.link.forgetQuestions();
     const isOn = this.translation.state === "on";
     this.link.pinRings(isOn ? this.rings.all.filter((ring) => ring.running !== undefined) : []);
   }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { closeSync } from "node:fs";
 import { test } from "node:test";
+import { drainEventfd } from "../linux/eventfd.js";
 import { createMemfd } from "../linux/mapping.js";
 import { Outcome } from "../memory/address.js";
 import type { SharedRegion } from "./front-end-session.js";
@@ -64,15 +65,87 @@ test("REM_MEM_REG takes a descriptor along and closes it unused", () => {
   });
 });
 
-test("removing the memory under a running ring breaks that ring and nothing else", () => {
+test("a region that goes away and comes back while its rings run: they stop, and go on where they were", () => {
+  for (const iotlb of ["auto", "off"] as const) {
+    withRig({ iotlb }, (rig) => {
+      rig.connect();
+      rig.start(VERSION_1_AND_30, "user-rings");
+      rig.send(1, "before");
+      rig.fe.needReply = true;
+      rig.fe.remMemReg(rig.ram.region);
+      assert.equal(rig.device.running.size, 0);
+      rig.send(1, "meanwhile");
+      assert.deepEqual(rig.received(1), ["before"]);
+      rig.fe.addMemReg(rig.ram.region);
+      rig.settle();
+      assert.deepEqual(rig.received(1), ["before", "meanwhile"]);
+      rig.send(1, "after");
+      assert.deepEqual(rig.received(1), ["before", "meanwhile", "after"]);
+      assert.deepEqual(rig.log("ring-broken"), []);
+      assert.match(
+        rig.log("ring-stop")[1].message,
+        /queue 1 stopped at position 1: the memory of its rings was taken/,
+      );
+      assert.ok(drainEventfd(rig.errors[1]) < 0, "nothing is wrong with the ring");
+      assert.deepEqual(rig.stop(), [0, 3]);
+    });
+  }
+});
+
+test("only the rings whose memory went away stop, and they may come back somewhere else in the guest", () => {
   withRig({}, (rig) => {
     rig.connect();
-    rig.start(VERSION_1_AND_30, "user-rings");
-    rig.fe.remMemReg(rig.ram.region);
+    const { region } = rig.ram;
+    // The first 128 KiB hold queue 0, the rest queue 1 and all buffers.
+    const split = 0x20000n;
+    const low = { ...region, size: split };
+    const high = {
+      ...region,
+      guestAddress: GPA_BASE + split,
+      userAddress: USER_BASE + split,
+      size: BigInt(MEMORY_BYTES) - split,
+      mmapOffset: split,
+    };
+    rig.fe.addMemReg(low);
+    rig.fe.addMemReg(high);
+    rig.start(VERSION_1_AND_30, "user-rings", { memory: false });
+    rig.fe.remMemReg(low);
+    rig.send(1, "goes on");
+    assert.deepEqual([...rig.device.running.keys()], [1]);
+    rig.fe.addMemReg({ ...low, guestAddress: GPA_BASE + 0x4000_0000n });
+    rig.send(0, "again");
+    assert.deepEqual([...rig.device.running.keys()], [1, 0]);
+    assert.deepEqual([rig.received(0), rig.received(1)], [["again"], ["goes on"]]);
+  });
+});
+
+test("a ring that lies outside of the memory table waits, is reported once, and starts when memory comes", () => {
+  withRig({ iotlb: "off" }, (rig) => {
+    rig.connect();
+    rig.fe.addMemReg(elsewhere(rig, 0));
+    rig.start(VERSION_1_AND_30, "user-rings", { memory: false });
+    rig.fe.addMemReg(elsewhere(rig, 1));
+    assert.equal(rig.device.running.size, 0);
+    assert.equal(rig.log("ring-held").length, 2);
+    assert.equal(drainEventfd(rig.errors[1]), 8);
+    rig.fe.needReply = true;
+    rig.fe.addMemReg(rig.ram.region);
+    rig.send(1, "at last");
+    assert.deepEqual(rig.received(1), ["at last"]);
+  });
+});
+
+test("memory that can become shorter is mentioned once a session, with what that may do", () => {
+  withRig({}, (rig) => {
+    rig.connect();
+    rig.fe.addMemReg(rig.ram.region);
+    assert.deepEqual(rig.log("memory-not-sealed"), []);
+    const unsealed = createMemfd("unsealed", 4096, { sealShrink: false });
+    for (const slot of [0, 1]) rig.fe.addMemReg({ ...elsewhere(rig, slot), fd: unsealed });
     rig.settle();
-    rig.send(1, "nowhere");
-    assert.equal(rig.log("ring-broken").length, 1);
-    assert.ok(rig.session.isOpen);
+    assert.equal(rig.log("memory-not-sealed").length, 1);
+    assert.match(rig.log("memory-not-sealed")[0].message, /^the file behind region gpa=0x\w+ .* SIGBUS$/);
+    closeSync(unsealed);
   });
 });
 

@@ -206,33 +206,6 @@ test("the option off reads user addresses, and refuses IOTLB messages without en
   });
 });
 
-test("the explicit feature alone turns translation on; bit 33 has no say", () => {
-  for (const features of [VERSION_1_AND_30, WITH_BIT_33]) {
-    withRig({ iotlb: "explicit", explicitBit: 40 }, (rig) => {
-      rig.connect({ protocolFeatures: rig.fe.getProtocolFeatures() & ~(1n << 21n) });
-      assert.ok(has(rig.session.protocolFeatures, 40));
-      rig.start(features, "iova");
-      rig.send(1, "explicit", "iova");
-      assert.deepEqual(rig.received(1), ["explicit"]);
-      assert.deepEqual(rig.modes(), ["on explicit-negotiated"]);
-    });
-  }
-  withRig({ iotlb: "explicit" }, (rig) => {
-    rig.connect();
-    rig.start(WITH_BIT_33, "user-rings");
-    assert.deepEqual(rig.modes(), ["off explicit-not-negotiated"]);
-  });
-});
-
-test("the explicit feature without a way to ask for mappings ends the session with an explanation", () => {
-  withRig({ iotlb: "explicit" }, (rig) => {
-    rig.fe.setProtocolFeatures(1n << 62n);
-    rig.settle();
-    assert.ok(rig.fe.backendLeft);
-    assert.match(rig.device.endReason ?? "", /needs BACKEND_REQ and REPLY_ACK/);
-  });
-});
-
 test("under GPA_ADDRESSES ring addresses are guest-physical", () => {
   withRig({}, (rig) => {
     rig.connect({ protocolFeatures: rig.fe.getProtocolFeatures() });

@@ -1,5 +1,17 @@
 import assert from "node:assert/strict";
-import { closeSync, openSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { createEventfd, drainEventfd, signalEventfd } from "../linux/eventfd.js";
 import { F, maskOf, STATUS } from "../virtio/index.js";
@@ -176,6 +188,62 @@ test("a descriptor that is no eventfd is refused and closed", () => {
     assert.throws(() => rig.fe.setVringKick(0, file), { code: "refused" });
     assert.throws(() => rig.fe.setVringCall(0, rig.ram.fd), { code: "refused" });
     closeSync(file);
+  });
+});
+
+/** This process's descriptors of one kind. */
+function descriptorsOf(kind: string): number[] {
+  return readdirSync("/proc/self/fd")
+    .map(Number)
+    .filter((fd) => linkOf(fd) === kind);
+}
+
+function linkOf(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    // The descriptor of the directory that was read.
+    return "";
+  }
+}
+
+/** The reading and the writing end. */
+function openPipe(): [number, number] {
+  const directory = mkdtempSync(join(tmpdir(), "bit33-pipe-"));
+  const path = join(directory, "pipe");
+  execFileSync("mkfifo", [path]);
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writer = openSync(path, constants.O_WRONLY);
+  rmSync(directory, { recursive: true });
+  return [reader, writer];
+}
+
+test("an anonymous inode that is no eventfd is refused: a kick through it would wake the loop without end", () => {
+  withRig({}, (rig) => {
+    rig.connect();
+    rig.fe.needReply = true;
+    const epoll = descriptorsOf("anon_inode:[eventpoll]")[0];
+    assert.throws(() => rig.fe.setVringKick(1, epoll), { code: "refused" });
+    assert.throws(() => rig.fe.setVringCall(1, epoll), { code: "refused" });
+    assert.match(rig.log("message-refused")[0].message, /SET_VRING_KICK.*no eventfd/);
+    assert.match(rig.log("message-refused")[1].message, /SET_VRING_CALL.*neither an eventfd nor a pipe/);
+  });
+});
+
+test("notifications go through a pipe as well, as User-mode Linux passes it; kicks do not", () => {
+  withRig({}, (rig) => {
+    started(rig);
+    const [reader, writer] = openPipe();
+    rig.fe.needReply = true;
+    rig.fe.setVringCall(1, writer);
+    assert.throws(() => rig.fe.setVringKick(1, writer), { code: "refused" });
+    rig.send(1, "told through a pipe");
+    const told = Buffer.alloc(64);
+    assert.equal(readSync(reader, told), 16, "one for the new descriptor, one for the buffer");
+    closeSync(reader);
+    rig.send(1, "nobody listens");
+    assert.equal(rig.received(1).length, 2);
+    closeSync(writer);
   });
 });
 

@@ -9,7 +9,6 @@ export * as LAYOUTS from "./layouts.js";
 export {
   HEADER_BYTES,
   MAX_CONFIG_BYTES,
-  MAX_FDS_PER_MESSAGE,
   MAX_PAYLOAD_BYTES,
   MAX_SHMEM_REGIONS,
   MAX_TABLE_REGIONS,
@@ -50,4 +49,4 @@ export {
   type PayloadOf,
   VRING_FLAG_LOG,
 } from "./payload.js";
-export { decodePackedBase, decodeSplitBase, encodePackedBase, type PackedBase } from "./vring-base.js";
+export { decodeSplitBase } from "./vring-base.js";

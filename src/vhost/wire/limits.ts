@@ -15,9 +15,6 @@ export const MAX_PAYLOAD_BYTES = 4096;
  */
 export const MAX_TABLE_REGIONS = 32;
 
-/** Descriptors taken with one message: one for each region of a table. */
-export const MAX_FDS_PER_MESSAGE = MAX_TABLE_REGIONS;
-
 /** Bytes of configuration space in one message (QEMU VHOST_USER_MAX_CONFIG_SIZE). */
 export const MAX_CONFIG_BYTES = 256;
 
