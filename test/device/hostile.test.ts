@@ -231,7 +231,7 @@ describe("a hostile guest", { timeout: SUITE_TIMEOUT_MS }, () => {
     );
     const opened = attempts.filter(({ status }) => status === "fulfilled").length;
     assert.equal(opened, MOST_CONNECTIONS);
-    assert.equal(rig.events("connection-limit").length, 1);
+    await rig.until(() => rig.events("connection-limit").length === 1, "the log line");
     await assertOthersGoOn();
     for (const attempt of attempts) if (attempt.status === "fulfilled") attempt.value.reset();
     listener.close();
@@ -249,7 +249,6 @@ describe("a hostile guest", { timeout: SUITE_TIMEOUT_MS }, () => {
     raw.send();
     await guest.closed;
     assert.ok(guest.wasReset);
-    await rig.until(() => rig.events("connection-reset").length > 0, "the log line");
     listener.close();
     await assertTolerated();
   });
@@ -275,6 +274,7 @@ describe("a hostile guest", { timeout: SUITE_TIMEOUT_MS }, () => {
   it("who takes no packet that it causes is left waiting, and harms nobody", async () => {
     const { queues } = machine.driver;
     queues[VSOCK_QUEUE.rx].next = () => undefined;
+    queues[VSOCK_QUEUE.rx].ring.enableNotifications = () => false;
     // Each of these is to be answered with RST: more than there are receive buffers, and than may wait for one.
     for (let sent = 0; sent < 1000; sent += 100) {
       await rig.until(() => queues[VSOCK_QUEUE.tx].inFlight < 28 || sent >= 400, "room in the transmit ring");
