@@ -140,6 +140,3 @@ export class Transmitter {
     this.#slots.release();
   }
 }
-
-/** The largest packet, header included. */
-export const LARGEST_PACKET_BYTES = HEADER_BYTES + LARGEST_PAYLOAD_BYTES;
