@@ -2,7 +2,7 @@
  * The sending half of the driver: control packets first, then payload of the connections that have some, each in its
  * turn. What does not fit into the ring waits here. Owns the transmit queue and its slots.
  */
-import { HEADER_BYTES, HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
+import { HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
 import type { GuestConnection } from "./connection.js";
 import type { Framing } from "./framing.js";
 import type { GuestRam } from "./guest-ram.js";
