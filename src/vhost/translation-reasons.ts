@@ -28,13 +28,13 @@ export const REASONS = {
     "has no say.",
   "no-ring-ready": () =>
     "Undecided: no ring has been started and enabled yet, so there is no evidence. Nothing is reachable.",
-  probation: ({ ring, probationMs }) =>
-    `Undecided: bit 33 is acknowledged, and the ring addresses lie in the memory table's ranges${because(ring)}, ` +
+  probation: ({ probationMs }) =>
+    "Undecided: bit 33 is acknowledged, and the ring addresses lie in the memory table's ranges, " +
     `as I/O virtual addresses could by chance. The rings are held for ${probationMs} ms, in which a front-end ` +
     "that translates sends its first IOTLB message.",
-  "bit-33-absent": ({ ring }) =>
+  "bit-33-absent": () =>
     "Addresses are not translated: bit 33 is not acknowledged, and all ring addresses lie in the memory table's " +
-    `ranges${because(ring)}.`,
+    "ranges.",
   "outside-without-bit-33": ({ ring }) =>
     "Refused: a ring address lies outside of the memory table's ranges" +
     `${because(ring)}, and bit 33, without which nobody translates, is not acknowledged.`,
@@ -47,17 +47,16 @@ export const REASONS = {
   "no-channel-to-ask": ({ ring }) =>
     `Refused: the front-end translates addresses${because(ring)}, but gave no back-end channel on which missing ` +
     "mappings could be asked for (protocol features BACKEND_REQ and REPLY_ACK).",
-  "inside-without-channel": ({ ring }) =>
+  "inside-without-channel": () =>
     "Addresses are not translated: bit 33 is acknowledged, which only says that the guest uses the DMA API; all " +
-    `ring addresses lie in the memory table's ranges${because(ring)}, and the front-end gave no back-end channel, ` +
+    "ring addresses lie in the memory table's ranges, and the front-end gave no back-end channel, " +
     "so it expects no question about mappings.",
   "translated-before": () =>
     "Addresses are translated: bit 33 is acknowledged again, and with it this front-end translated before in " +
     "this session.",
-  silence: ({ ring, probationMs }) =>
+  silence: ({ probationMs }) =>
     "Addresses are not translated: bit 33 is acknowledged, which only says that the guest uses the DMA API; all " +
-    `ring addresses lie in the memory table's ranges${because(ring)}, and in ${probationMs} ms no IOTLB message ` +
-    "came.",
+    `ring addresses lie in the memory table's ranges, and in ${probationMs} ms no IOTLB message came.`,
 } as const satisfies Record<string, Words>;
 
 /** Stable identifier of a reason. */

@@ -74,7 +74,36 @@ describe("the packet header's layout", () => {
   });
 });
 
+/** Memory that somebody else writes to all the time: no two reads of a byte give the same. Notes what was read. */
+class ChangingMemory extends DataView<ArrayBuffer> {
+  readonly reads: number[] = [];
+
+  #note(offset: number, width: number): void {
+    for (let byte = offset; byte < offset + width; byte++) this.reads.push(byte);
+    super.setUint32(0, this.reads.length, true);
+  }
+
+  override getUint16(offset: number, littleEndian?: boolean): number {
+    this.#note(offset, 2);
+    return super.getUint16(offset, littleEndian);
+  }
+
+  override getUint32(offset: number, littleEndian?: boolean): number {
+    this.#note(offset, 4);
+    return super.getUint32(offset, littleEndian);
+  }
+}
+
 describe("reading and writing a header", () => {
+  it("reads each byte once, so that a guest that changes it meanwhile cannot make two values of one field", () => {
+    const memory = new ChangingMemory(new ArrayBuffer(HEADER_BYTES));
+    new PacketHeader().read(memory, 0);
+    assert.deepEqual(
+      memory.reads.sort((a, b) => a - b),
+      Array.from({ length: HEADER_BYTES }, (_, byte) => byte),
+    );
+  });
+
   it("are each other's inverse at any offset, and touch no other byte", () => {
     fc.assert(
       fc.property(anyFields, fc.integer({ min: 0, max: 9 }), (fields, offset) => {
