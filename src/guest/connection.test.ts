@@ -1,4 +1,4 @@
-/*
+/**
  * One socket of the guest with a stand-in for its driver: what it sends for what it is told.
  */
 import assert from "node:assert/strict";

@@ -1,4 +1,4 @@
-/*
+/**
  * The back-end channel: the socket of SET_BACKEND_REQ_FD, on which MISS messages go out. Never blocks and never waits
  * for an answer: QEMU answers a MISS only after its UPDATE on the main socket was answered, so whoever waits here
  * deadlocks both. What comes in is read and dropped.

@@ -1,4 +1,4 @@
-/*
+/**
  * One connected vhost-user session, back-end side: the socket, message by message, and its end. What a message does is
  * in the handlers (handlers.ts), what state there is in session-core.ts, what bytes look like in wire/.
  *

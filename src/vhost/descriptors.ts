@@ -1,4 +1,4 @@
-/*
+/**
  * Descriptors that a front-end passes: each has one owner and is closed exactly once. Knows what a doorbell has to be
  * for an event loop to be safe with it; knows no messages.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * Negotiation: virtio features, protocol features, and what follows from them at once (vhost-user, Feature bits).
  * Bits that arrive though they were not offered are judged by src/virtio; this file does what the judgement says.
  */

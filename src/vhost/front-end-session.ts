@@ -1,4 +1,4 @@
-/*
+/**
  * One vhost-user session, front-end side: what a VMM does, for the built-in guest, tests and conformance. Synchronous:
  * each call sends its message and waits for the answer, if one is due, while `pump` lets time pass and the back-end's
  * questions (MISS) are served, as QEMU does. Knows nothing of any device or guest.

@@ -1,4 +1,4 @@
-/*
+/**
  * The IOTLB of a session and its line to the front-end: mappings that came, questions that go out on the back-end
  * channel, and the timer that tries again what stays unanswered. Never blocks. Must not know rings or when translation
  * is on: where it is off nobody notes a miss, so there is nothing to send.

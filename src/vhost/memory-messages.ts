@@ -1,4 +1,4 @@
-/*
+/**
  * The memory table: SET_MEM_TABLE, and one region at a time with ADD_MEM_REG and REM_MEM_REG. Mapping is src/memory's;
  * running rings notice through the generation of their address space, and the IOTLB forgets what pointed into a
  * region that went away. By the time a message is answered nothing here touches the old memory: the data plane runs

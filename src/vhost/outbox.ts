@@ -1,4 +1,4 @@
-/*
+/**
  * What could not be sent yet: the rest of a message that a socket took only in part, and what follows it. A reader
  * of the other end never sees half a reply, and nobody here waits for it.
  * Knows bytes and a descriptor, no messages. Bounded by its users: they stop making bytes while it is not empty.

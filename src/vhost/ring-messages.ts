@@ -1,4 +1,4 @@
-/*
+/**
  * The messages that set up and run rings (vhost-user, Ring states; SET_VRING_*, GET_VRING_BASE). Each changes the
  * RingState; whether a ring then starts or stops is settled by the session afterwards.
  */

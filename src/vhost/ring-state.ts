@@ -1,4 +1,4 @@
-/*
+/**
  * The configuration of one ring as the front-end has set it, and its three eventfds. Decides when a ring is ready to
  * run; who runs it is rings.ts. Must not know messages or translation.
  *

@@ -1,4 +1,4 @@
-/*
+/**
  * All rings of one session: starts and stops them, tells the device, logs it, and signals broken ones. Which address
  * spaces a ring runs in, and when, is the caller's decision (session-core.ts). Must not know messages.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The state of one back-end session and the rules that connect its parts: negotiated words, memory, rings, IOTLB and
  * the translation mode. Message handlers change it and `settle` draws the consequences: which rings stop, whether the
  * mode is decided now, which rings start. Must not know bytes or the session's socket (backend-session.ts).

@@ -1,4 +1,4 @@
-/*
+/**
  * The barrier: once INVALIDATE is answered, no system call of the device touches the page any more. Pages are taken
  * away from under a running transfer and overwritten straight after the answer; what was in them, or is moved to
  * another page, must arrive all the same, and what they are overwritten with must never.

@@ -1,4 +1,4 @@
-/*
+/**
  * How connections begin and end through the whole device: half-close, refusal, reset, many at once.
  */
 

@@ -1,4 +1,4 @@
-/*
+/**
  * Guests that break the rules on purpose, through raw access to their rings. Each breaks its own device at most: the
  * front-end learns of it, the log names it, a second VM in the same program goes on, and a new session works.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * The host programs' way in (Firecracker's hybrid scheme), with real sockets and a real guest behind.
  */
 

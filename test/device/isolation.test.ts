@@ -1,4 +1,4 @@
-/*
+/**
  * What one connection, or one VM, may do to another: nothing.
  */
 

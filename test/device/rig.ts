@@ -1,4 +1,4 @@
-/*
+/**
  * For tests of the whole device: real devices in their threads, built-in guests and host programs in this one, real
  * sockets and memory between them. Everything that a test opens is closed behind it.
  */

@@ -1,4 +1,4 @@
-/*
+/**
  * One device and several front-ends, one after the other: reboots, crashes, machines of another kind.
  */
 

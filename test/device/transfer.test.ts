@@ -1,4 +1,4 @@
-/*
+/**
  * Data both ways through the whole device, for every kind of guest, every way of notification, every framing.
  */
 

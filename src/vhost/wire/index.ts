@@ -1,4 +1,4 @@
-// The public surface of src/vhost/wire: vhost-user messages as bytes, as values and as lines of text.
+/** The public surface of src/vhost/wire: vhost-user messages as bytes, as values and as lines of text. */
 export { BACKEND_MESSAGES } from "./backend-messages.js";
 export { type DescribeOptions, describeFrame, describeIotlb, describeMessage } from "./describe.js";
 export { type Outcome, WireError, type WireErrorCode } from "./error.js";

@@ -1,4 +1,4 @@
-// Limits of the vhost-user wire, with where each comes from. They bound what a peer can make us buffer.
+/** Limits of the vhost-user wire, with where each comes from. They bound what a peer can make us buffer. */
 
 /** Bytes of the header: request, flags, size, 32 bits each. Fixed by the document. */
 export const HEADER_BYTES = 12;
