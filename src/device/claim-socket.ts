@@ -1,18 +1,9 @@
 /**
  * Takes a path for a listening socket: a stale socket file is replaced, a live one refused. Runs on the main thread
  * before the device starts, so that whoever typed the path hears of it.
- *
- * Other programs may do the same with the same path at the same time, so a name is never taken away on trust:
- * - A socket that is bound and does not listen yet looks stale. Ours listens under a passing name first, and link(2)
- *   then gives it its own: it is live from the moment it appears, and link fails if somebody else was faster.
- * - unlink(2) cannot ask which file it removes. A file is moved aside first, and put back if it is not the one that was
- *   found stale, or the one that we made.
  */
-import { randomInt } from "node:crypto";
-import { type BigIntStats, chownSync, closeSync, linkSync, lstatSync, renameSync, unlinkSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { type BigIntStats, chownSync, closeSync, lstatSync, unlinkSync } from "node:fs";
 import { errno, errnoName, SystemCallError } from "../linux/errors.js";
-import { LONGEST_SOCKET_PATH_BYTES } from "../linux/socket-path.js";
 import { connectUnix, createSocket, listenUnix } from "../linux/unix-socket.js";
 import { StartError } from "./config/errors.js";
 
@@ -31,88 +22,43 @@ export interface ClaimedSocket {
   readonly identity: string;
 }
 
+/** How often a path is tried: others may take it, and leave it stale again, while a stale file is removed. */
+const MOST_ATTEMPTS = 5;
+
 /** Listens at `path`. Throws `StartError` if somebody else does, or if something that is no socket has that name. */
 export function claimSocket(path: string, options: ClaimOptions = {}): ClaimedSocket {
-  const { fd, passing } = listenAside(path, options.mode);
-  try {
-    if (options.gid !== undefined) giveToGroup(passing, options.gid, path);
-    const identity = identityFrom(lstatSync(passing, { bigint: true }));
-    giveName(passing, path);
-    return { fd, path, identity };
-  } catch (error) {
-    closeSync(fd);
-    throw asStartError(error, path);
-  } finally {
-    ignoringAbsence(() => unlinkSync(passing));
-  }
-}
-
-/** Short passing names of a path that leaves no room for better ones are few, and may all be taken for a moment. */
-const MOST_PASSING_NAMES = 100;
-
-/** A socket that listens under a passing name beside `path`. */
-function listenAside(path: string, mode: number | undefined): { fd: number; passing: string } {
   for (let attempt = 1; ; attempt++) {
-    const passing = passingName(path);
+    let fd: number;
     try {
-      return { fd: listenUnix(passing, mode === undefined ? {} : { mode }), passing };
+      fd = listenUnix(path, options.mode === undefined ? {} : { mode: options.mode });
     } catch (error) {
-      const isTaken = error instanceof SystemCallError && error.errno === errno.EADDRINUSE;
-      if (!isTaken || attempt === MOST_PASSING_NAMES) throw asStartError(error, path);
-    }
-  }
-}
-
-/**
- * A name to listen under in the directory of `path`: beside it, or, where a socket's address has no room for that, as
- * many characters as it has room for.
- */
-function passingName(path: string): string {
-  const long = besides(path);
-  if (Buffer.byteLength(long) <= LONGEST_SOCKET_PATH_BYTES) return long;
-  const folder = `${dirname(path)}/`;
-  const roomBytes = LONGEST_SOCKET_PATH_BYTES - Buffer.byteLength(folder);
-  return folder + randomCharacters().slice(0, Math.max(1, roomBytes));
-}
-
-/**
- * A name that nobody uses: `vm.sock.k3v0x2mq`. `ss` goes on showing the name that a socket was bound to, and with this
- * one it still tells whose it is. (Not by `path.join`, which would resolve `link/..` without looking at the link.)
- */
-function besides(path: string): string {
-  return `${dirname(path)}/${basename(path)}.${randomCharacters()}`;
-}
-
-function randomCharacters(): string {
-  return Array.from({ length: 8 }, () => randomInt(36).toString(36)).join("");
-}
-
-function giveToGroup(file: string, gid: number, path: string): void {
-  try {
-    chownSync(file, -1 >>> 0, gid);
-  } catch (cause) {
-    const message = `cannot give the socket to group ${gid}; run as a member of that group, or leave --uds-group out`;
-    throw new StartError("bind-failed", path, message, { cause });
-  }
-}
-
-/** How many others may win the race for a stale path, and leave it stale again, before this gives up. */
-const MOST_ATTEMPTS = 10;
-
-/** Gives the socket its name, unless somebody listens there. */
-function giveName(passing: string, path: string): void {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      linkSync(passing, path);
-      return;
-    } catch (error) {
-      if (codeOf(error) !== "EEXIST" || attempt === MOST_ATTEMPTS) throw error;
+      if (!(error instanceof SystemCallError)) throw error;
+      if (error.errno !== errno.EADDRINUSE || attempt === MOST_ATTEMPTS) {
+        throw new StartError("bind-failed", path, `cannot listen there: ${error.message}`, { cause: error });
+      }
       removeStale(path);
+      continue;
     }
+    const socket = { fd, path, identity: identityOf(path) ?? "" };
+    if (options.gid !== undefined) giveToGroup(socket, options.gid);
+    return socket;
   }
 }
 
-/** Removes the file of a socket that nobody listens on any more. */
+function giveToGroup(socket: ClaimedSocket, gid: number): void {
+  try {
+    chownSync(socket.path, -1 >>> 0, gid);
+  } catch (cause) {
+    releaseSocket(socket);
+    const message = `cannot give the socket to group ${gid}; run as a member of that group, or leave --uds-group out`;
+    throw new StartError("bind-failed", socket.path, message, { cause });
+  }
+}
+
+/**
+ * Removes the file of a socket that nobody listens on any more. (One that is caught between bind(2) and listen(2) looks
+ * the same for microseconds: two programs that start on one path at the same instant are the operator's mistake.)
+ */
 function removeStale(path: string): void {
   const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (found === undefined) return;
@@ -120,19 +66,21 @@ function removeStale(path: string): void {
     const message = "exists and is not a socket; remove it or choose another path";
     throw new StartError("path-not-a-socket", path, message);
   }
+  if (refuses(path)) removeIfStill(path, identityFrom(found));
+}
+
+/** True if nobody listens, false if the file is gone; throws if somebody listens, or if that cannot be told. */
+function refuses(path: string): boolean {
   const probe = createSocket();
   const result = connectUnix(probe, path);
   closeSync(probe);
-  if (result === -errno.ENOENT) return;
+  if (result === -errno.ECONNREFUSED) return true;
+  if (result === -errno.ENOENT) return false;
   if (result === -errno.EACCES || result === -errno.EPERM) {
     const message = `whether another process listens there cannot be told (${errnoName(-result)}); remove it if not`;
     throw new StartError("path-in-use", path, message);
   }
-  if (result !== -errno.ECONNREFUSED) {
-    const message = "another process listens there; end it or choose another path";
-    throw new StartError("path-in-use", path, message);
-  }
-  removeIfStill(path, identityFrom(found));
+  throw new StartError("path-in-use", path, "another process listens there; end it or choose another path");
 }
 
 /** Removes the file of a socket that this process made. The descriptor is closed by whoever serves it. */
@@ -151,25 +99,19 @@ export function releaseSocket(socket: ClaimedSocket): void {
   closeSync(socket.fd);
 }
 
-/** Removes the file at `path` if it is the one that `identity` says, and leaves any other there. */
+/** Removes the file at `path` if it is the one that `identity` says. (Linux cannot do both in one step.) */
 function removeIfStill(path: string, identity: string): void {
   if (identityOf(path) !== identity) return;
-  const aside = besides(path);
-  ignoringAbsence(() => renameSync(path, aside));
-  // Another file took the name in between. It goes back, unless a third one has the name by now.
-  if (identityOf(aside) !== identity) {
-    try {
-      linkSync(aside, path);
-    } catch (error) {
-      if (codeOf(error) !== "EEXIST" && codeOf(error) !== "ENOENT") throw error;
-    }
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
   }
-  ignoringAbsence(() => unlinkSync(aside));
 }
 
 /**
  * Which file has a name, or undefined if none has. An inode number may be given again once its file is gone; the time
- * of the last write, which for a socket is that of its making, is not. Renaming, linking and chown keep both.
+ * of the last write, which for a socket is that of its making, is not.
  */
 function identityOf(path: string): string | undefined {
   const stat = lstatSync(path, { bigint: true, throwIfNoEntry: false });
@@ -178,23 +120,4 @@ function identityOf(path: string): string | undefined {
 
 function identityFrom({ dev, ino, mtimeNs }: BigIntStats): string {
   return `${dev}:${ino}:${mtimeNs}`;
-}
-
-function ignoringAbsence(action: () => void): void {
-  try {
-    action();
-  } catch (error) {
-    if (codeOf(error) !== "ENOENT") throw error;
-  }
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
-}
-
-/** Whatever the system refused is the operator's to put right. */
-function asStartError(error: unknown, path: string): unknown {
-  if (!(error instanceof Error && "errno" in error)) return error;
-  const message = `cannot listen there: ${error.message}`;
-  return new StartError("bind-failed", path, message, { cause: error });
 }
