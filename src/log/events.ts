@@ -63,7 +63,7 @@ export const EVENTS = {
   },
   "mapping-missing": {
     level: "warn",
-    text: "Addresses are translated, a ring needs an address that is not mapped, and the front-end has not mapped it though it was asked several times. The ring waits and the device goes on asking, at growing intervals. Usually the guest has given an address that it never mapped, or unmapped too early; sometimes the VMM does not answer questions. Logged once for each such wait.",
+    text: "Addresses are translated, a ring needs an address that is not mapped, and the front-end has not mapped it although it was asked. The ring waits and the device goes on asking, at growing intervals. Usually the guest has given an address that it never mapped, or unmapped too early; sometimes the VMM does not answer questions. Logged once for each such wait.",
   },
   "channel-closed": {
     level: "warn",

@@ -9,11 +9,13 @@ import type { Access, Iova } from "./address.js";
 export const MOST_PENDING_MISSES = 256;
 
 /**
- * Our choice: how long a MISS may stay unanswered before it may be asked again. An honest front-end answers within a
- * millisecond; a guest that maps a page after it has made a buffer available is tried again at this pace. Each time
- * in a row that nothing was answered doubles the wait, up to `LONGEST_WAIT_FACTOR` times.
+ * Our choice: how long a MISS may stay unanswered before it may be asked again; each time in a row that nothing was
+ * answered doubles the wait, up to `LONGEST_WAIT_FACTOR` times. An honest front-end answers within a millisecond, but
+ * one on a busy machine can take much longer, and asking twice does harm: the first answer lets the buffer be used
+ * and unmapped, and the second question then finds nothing, which QEMU reports to the guest as a DMA fault of the
+ * device (seen in a Linux guest behind intel-iommu with a wait of 100 ms).
  */
-export const MISS_TIMEOUT_MS = 100;
+export const MISS_TIMEOUT_MS = 5000;
 const LONGEST_WAIT_FACTOR = 16;
 
 const NOT_SENT = -1;

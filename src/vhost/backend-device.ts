@@ -68,4 +68,6 @@ export interface SessionPolicy {
   readonly probationMs: number;
   /** Largest ring taken, in descriptors. */
   readonly queueSizeMax: number;
+  /** How long a MISS may stay unanswered before it is asked again. Default `MISS_TIMEOUT_MS` (src/memory). */
+  readonly missTimeoutMs?: number;
 }

@@ -18,9 +18,6 @@ import { BackendChannel } from "./backend-channel.js";
 import type { RingState } from "./ring-state.js";
 import { encodeRequest, IOTLB_TYPE } from "./wire/index.js";
 
-/** Our choice: with the growing intervals of the questions, most of a second. */
-const ROUNDS_UNTIL_SAID = 3;
-
 /** Whom the link tells. */
 export interface IotlbLinkListener {
   /** There is a back-end channel now. */
@@ -31,7 +28,8 @@ export interface IotlbLinkListener {
 
 export class IotlbLink {
   readonly iotlb: Iotlb;
-  readonly misses = new MissQueue();
+  readonly misses: MissQueue;
+  readonly #missTimeoutMs: number;
   readonly #loop: EventLoop;
   readonly #log: Logger;
   readonly #listener: IotlbLinkListener;
@@ -41,7 +39,15 @@ export class IotlbLink {
   /** Rounds of questions in a row to which no UPDATE came. */
   #roundsInVain = 0;
 
-  constructor(memory: GuestMemory, loop: EventLoop, log: Logger, listener: IotlbLinkListener) {
+  constructor(
+    memory: GuestMemory,
+    loop: EventLoop,
+    log: Logger,
+    listener: IotlbLinkListener,
+    missTimeoutMs: number = MISS_TIMEOUT_MS,
+  ) {
+    this.misses = new MissQueue({ timeoutMs: missTimeoutMs });
+    this.#missTimeoutMs = missTimeoutMs;
     this.iotlb = new Iotlb(memory);
     this.#loop = loop;
     this.#log = log;
@@ -121,7 +127,7 @@ export class IotlbLink {
     if (this.misses.count === 0) return;
     if (this.#channel === undefined) this.#sayNobodyToAsk();
     else if (this.#channel.isReady && this.misses.hasUnsent) this.#sendQuestions(this.#channel);
-    this.#retryTimer ??= this.#loop.setTimer(MISS_TIMEOUT_MS, () => this.#retryUnanswered());
+    this.#retryTimer ??= this.#loop.setTimer(this.#missTimeoutMs, () => this.#retryUnanswered());
   }
 
   /**
@@ -150,7 +156,7 @@ export class IotlbLink {
     this.#retryTimer = undefined;
     if (this.misses.forgetUnanswered(performance.now()) > 0) {
       this.#roundsInVain++;
-      if (this.#roundsInVain === ROUNDS_UNTIL_SAID) this.#sayUnmapped();
+      if (this.#roundsInVain === 1) this.#sayUnmapped();
       this.#listener.retry();
     }
     this.flush();
@@ -160,7 +166,7 @@ export class IotlbLink {
     this.#log.log({
       event: "mapping-missing",
       message:
-        `the front-end was asked ${ROUNDS_UNTIL_SAID} times and more for mappings that a ring needs, and sent none; ` +
+        `the front-end was asked for mappings that a ring needs, and sent none within ${this.#missTimeoutMs} ms; ` +
         "the ring waits, and the question is repeated at growing intervals",
     });
   }

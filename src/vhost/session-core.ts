@@ -80,10 +80,11 @@ export class SessionCore {
     this.offeredProtocolFeatures = offeredProtocolFeatures(policy);
     this.translation = new Translation(policy.iotlb, policy.probationMs);
     this.rings = new Rings(device, this.memory.views, log, () => this.#ringsChanged());
-    this.link = new IotlbLink(this.memory, loop, log, {
+    const listener = {
       channelOpened: () => this.translation.channelOpened(),
       retry: () => this.memoryCame(),
-    });
+    };
+    this.link = new IotlbLink(this.memory, loop, log, listener, policy.missTimeoutMs);
   }
 
   /** What gates and reply rules of messages depend on. */

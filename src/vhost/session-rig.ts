@@ -41,6 +41,7 @@ const DEFAULT_POLICY: SessionPolicy = {
   accessPlatform: true,
   probationMs: 20,
   queueSizeMax: 1024,
+  missTimeoutMs: 50,
 };
 
 export const VERSION_1_AND_30 = maskOf(F.VERSION_1, F.PROTOCOL_FEATURES, F.EVENT_IDX, F.INDIRECT_DESC);
