@@ -5,7 +5,7 @@ import { Access, Outcome } from "./address.js";
 import { GuestMemory } from "./guest-memory.js";
 import { Iotlb } from "./iotlb.js";
 import { IotlbSpace } from "./iotlb-space.js";
-import { MissQueue } from "./miss-queue.js";
+import { MISS_TIMEOUT_MS, MissQueue } from "./miss-queue.js";
 import { SegmentList } from "./segments.js";
 import { addRegion, inputOf, PAGE } from "./testing.js";
 
@@ -138,7 +138,7 @@ test("a question for more that stays without an answer ends as a fault, not as a
   update(0x1000n, page, uva, WRITE);
   assert.equal(translate(0x1000n, 8, READ), Outcome.MISS);
   questions();
-  misses.forgetUnanswered(1000);
+  misses.forgetUnanswered(MISS_TIMEOUT_MS);
   assert.equal(translate(0x1000n, 8, READ), Outcome.FAULT);
 });
 
