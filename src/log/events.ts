@@ -75,7 +75,7 @@ export const EVENTS = {
   },
   "connection-reset": {
     level: "info",
-    text: "An established connection was cut short by a reset from either side, with the reason. Data that was acknowledged had been handed over before.",
+    text: "An established connection was cut short by a reset from either side, with the reason. What the guest had sent before is still handed to a host program that goes on reading; where that comes to nothing, `bytes-undelivered` follows.",
   },
   "bytes-undelivered": {
     level: "warn",
