@@ -18,21 +18,25 @@ const LAYERS: readonly (readonly string[])[] = [
   ["inspect"],
   ["vmm"],
   ["guest"],
+  ["peers"],
+  ["profiles"],
   ["device"],
   ["vsock"],
   ["vhost"],
   ["virtqueue"],
   ["memory"],
   ["virtio"],
-  ["linux", "log"],
+  ["linux", "log", "config"],
 ];
 
 /** Downwards, and forbidden all the same: what a folder must not know. */
 const STRANGERS: Readonly<Record<string, readonly string[]>> = {
   conformance: ["device"],
   inspect: ["device", "guest", "vmm"],
-  vmm: ["device"],
-  guest: ["device"],
+  vmm: ["device", "peers"],
+  guest: ["device", "peers"],
+  peers: ["vmm", "guest"],
+  profiles: ["device"],
   vsock: ["vhost", "virtqueue"],
 };
 

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { ConfigError } from "../device/config/errors.js";
+import { ConfigError } from "../config/errors.js";
 import { readVmSettings } from "../device/config/settings.js";
 import { parseConfigText, readConfigFile } from "./config-file.js";
 

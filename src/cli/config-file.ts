@@ -14,9 +14,9 @@
 
 import { readFileSync } from "node:fs";
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, Scalar, type YAMLMap } from "yaml";
-import { ConfigError } from "../device/config/errors.js";
+import { ConfigError } from "../config/errors.js";
+import { didYouMean } from "../config/suggest.js";
 import { readSettingKey, type VmSettings, VmSettingsBuilder } from "../device/config/settings.js";
-import { didYouMean } from "../device/config/suggest.js";
 import { quoted } from "../device/config/values.js";
 
 const SHAPE = "write `vms:` and below it one `- ` item for each VM";

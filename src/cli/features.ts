@@ -3,8 +3,8 @@
  * features/query.ts, how the answer looks in features/report.ts, what a bit means in src/virtio.
  */
 
-import { ConfigError } from "../device/config/errors.js";
-import { didYouMean } from "../device/config/suggest.js";
+import { ConfigError } from "../config/errors.js";
+import { didYouMean } from "../config/suggest.js";
 import { type DeviceType, explicitIotlbBitProblem } from "../virtio/index.js";
 import {
   BACKEND_DICTIONARY,

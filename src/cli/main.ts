@@ -4,7 +4,7 @@
  * only when it is called. Must not know any command's options.
  */
 
-import { didYouMean } from "../device/config/suggest.js";
+import { didYouMean } from "../config/suggest.js";
 import { programHelp } from "./help.js";
 import { EXIT_OK, processTerminal, reportFailure } from "./terminal.js";
 import { UsageError } from "./usage-error.js";

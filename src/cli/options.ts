@@ -5,7 +5,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { didYouMean } from "../device/config/suggest.js";
+import { didYouMean } from "../config/suggest.js";
 import { UsageError } from "./usage-error.js";
 
 export interface OptionDefinition {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import fc from "fast-check";
-import { OperatorError } from "../device/config/errors.js";
+import { OperatorError } from "../config/errors.js";
 import { readServeRequest } from "./serve-options.js";
 
 const directory = mkdtempSync(join(tmpdir(), "bit33-options-"));

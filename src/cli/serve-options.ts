@@ -5,8 +5,8 @@
  */
 
 import { fstatSync } from "node:fs";
+import { ConfigError } from "../config/errors.js";
 import { checkVmConfigs } from "../device/config/check.js";
-import { ConfigError } from "../device/config/errors.js";
 import {
   FORWARDING_KEYS,
   isSettingKey,

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
-import { StartError } from "../device/config/errors.js";
+import { StartError } from "../config/errors.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { type ServeDependencies, type ServedDevice, serveCommand } from "./serve.js";
 

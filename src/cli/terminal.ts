@@ -3,7 +3,7 @@
  * Must not know any command. Writing never throws: `bit33 --help | head -1` is not a failure.
  */
 
-import { OperatorError } from "../device/config/errors.js";
+import { OperatorError } from "../config/errors.js";
 import { oneLine } from "../log/one-line.js";
 import { fdOutput, type LineOutput } from "../log/output.js";
 

@@ -3,7 +3,7 @@
  * each other. What the options' values say is judged elsewhere (src/device/config/).
  */
 
-import { OperatorError } from "../device/config/errors.js";
+import { OperatorError } from "../config/errors.js";
 
 export type UsageErrorCode =
   | "command-unknown"

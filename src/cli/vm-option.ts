@@ -5,7 +5,7 @@
  * value and refuse the repetition. A comma cannot be written in a value, there as here.
  */
 
-import { ConfigError } from "../device/config/errors.js";
+import { ConfigError } from "../config/errors.js";
 import { readSettingKey, type VmSettings, VmSettingsBuilder } from "../device/config/settings.js";
 import { quoted } from "../device/config/values.js";
 

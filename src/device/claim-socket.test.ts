@@ -12,10 +12,10 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { StartError } from "../config/errors.js";
 import { LONGEST_SOCKET_PATH_BYTES } from "../linux/socket-path.js";
 import { connectUnix, createSocket, listenUnix, SOCK_SEQPACKET } from "../linux/unix-socket.js";
 import { claimSocket, releaseSocket, removeSocketFile } from "./claim-socket.js";
-import { StartError } from "./config/errors.js";
 
 let directory: string;
 let path: string;

@@ -3,9 +3,9 @@
  * before the device starts, so that whoever typed the path hears of it.
  */
 import { type BigIntStats, chownSync, closeSync, lstatSync, unlinkSync } from "node:fs";
+import { StartError } from "../config/errors.js";
 import { errno, errnoName, SystemCallError } from "../linux/errors.js";
 import { connectUnix, createSocket, listenUnix } from "../linux/unix-socket.js";
-import { StartError } from "./config/errors.js";
 
 export interface ClaimOptions {
   /** Permission bits of the socket file; undefined leaves them to the umask. */

@@ -5,10 +5,10 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { StartError } from "../config/errors.js";
 import { socketPair } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
-import { StartError } from "./config/errors.js";
 import { type VmConfig, vmConfig } from "./config/vm-config.js";
 import { startDevice } from "./device.js";
 

@@ -4,13 +4,13 @@
  */
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
+import { StartError } from "../config/errors.js";
 import { connectionCeiling } from "../linux/descriptor-limit.js";
 import { createEventfd, signalEventfd } from "../linux/eventfd.js";
 import { isListening } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
 import { LOG_LEVELS, type LogLevel } from "../log/record.js";
 import { type ClaimedSocket, claimSocket, releaseSocket, removeSocketFile } from "./claim-socket.js";
-import { StartError } from "./config/errors.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { FromWorker, ToWorker, WorkerStart } from "./worker.js";
 

@@ -7,8 +7,8 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
+import { ConfigError, type ConfigErrorCode } from "../../config/errors.js";
 import { type CheckOptions, checkVmConfigs, placedByField } from "./check.js";
-import { ConfigError, type ConfigErrorCode } from "./errors.js";
 import { VM_LIMITS, type VmConfig, vmConfig } from "./vm-config.js";
 
 const directory = mkdtempSync(join(tmpdir(), "bit33-check-"));

@@ -6,8 +6,8 @@
  * Must not know the three notations: they are in src/cli/.
  */
 
-import { ConfigError } from "./errors.js";
-import { didYouMean } from "./suggest.js";
+import { ConfigError } from "../../config/errors.js";
+import { didYouMean } from "../../config/suggest.js";
 import {
   quoted,
   readChoice,

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { ConfigError } from "./errors.js";
+import { ConfigError } from "../../config/errors.js";
 import {
   readChoice,
   readGroup,

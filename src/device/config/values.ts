@@ -5,8 +5,8 @@
  */
 
 import { readFileSync } from "node:fs";
-import { ConfigError } from "./errors.js";
-import { didYouMean } from "./suggest.js";
+import { ConfigError } from "../../config/errors.js";
+import { didYouMean } from "../../config/suggest.js";
 
 /** One value as the operator wrote it, and where. */
 export interface Setting {
