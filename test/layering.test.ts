@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 const LAYERS: readonly (readonly string[])[] = [
   ["cli", "index.ts"],
   ["dashboard"],
-  ["compat"],
+  ["compat", "observe"],
   ["conformance"],
   ["inspect"],
   ["vmm"],
