@@ -169,4 +169,25 @@ describe("the event loop", () => {
     // The loop has drained it, and no longer watches it.
     assert.equal(drainEventfd(loop.wakeFd), -errno.EAGAIN);
   });
+
+  it("tells whether anything happened: an event, a timer that was due, or a turn that somebody asked for", () => {
+    const fd = eventfd();
+    const token = loop.watch(fd, EPOLLIN | EPOLLET, { onEvents() {} });
+    assert.equal(loop.turn(0), false);
+    signalEventfd(fd);
+    assert.equal(loop.turn(0), true);
+    assert.equal(loop.turn(0), false);
+    loop.setTimer(5, () => {});
+    assert.equal(loop.turn(0), false);
+    nowMs = 5;
+    assert.equal(loop.turn(0), true);
+    loop.requestTurn();
+    assert.equal(loop.turn(0), true);
+    let asks = 1;
+    loop.afterEvents(() => {
+      if (asks-- > 0) loop.requestTurn();
+    });
+    assert.deepEqual([loop.turn(0), loop.turn(0), loop.turn(0)], [true, true, false]);
+    loop.unwatch(fd, token);
+  });
 });

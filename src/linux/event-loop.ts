@@ -130,9 +130,13 @@ export class EventLoop {
     this.unwatch(wakeFd, token);
   }
 
-  /** One wait of at most `timeoutMs` (-1: until something happens), its events, due timers, then the work after events. */
-  turn(timeoutMs: number): void {
-    const count = this.#epoll.wait(this.#turnRequested ? 0 : timeoutMs);
+  /**
+   * One wait of at most `timeoutMs` (-1: until something happens), its events, due timers, then the work after events.
+   * False if there was no event, no due timer and no turn requested, before or meanwhile: the loop is idle.
+   */
+  turn(timeoutMs: number): boolean {
+    const wasRequested = this.#turnRequested;
+    const count = this.#epoll.wait(wasRequested ? 0 : timeoutMs);
     this.#turnRequested = false;
     for (let index = 0; index < count; index++) {
       const token = this.#epoll.token(index);
@@ -141,11 +145,12 @@ export class EventLoop {
         this.#handlers[slot].onEvents(this.#epoll.events(index));
       }
     }
-    this.timers.runDue();
+    const timersRun = this.timers.runDue();
     for (this.#afterAt = 0; this.#afterAt < this.#afterEvents.length; this.#afterAt++) {
       this.#afterEvents[this.#afterAt]();
     }
     this.#afterAt = -1;
+    return wasRequested || count > 0 || timersRun > 0 || this.#turnRequested;
   }
 
   stop(): void {

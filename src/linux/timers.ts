@@ -60,9 +60,9 @@ export class Timers {
     return Math.max(0, Math.ceil(earliest - this.#now()));
   }
 
-  /** Runs every timer that is due now. Timers added by a callback wait for the next call. */
-  runDue(): void {
-    if (this.#queues.size === 0) return;
+  /** Runs every timer that is due now, and returns how many. Timers added by a callback wait for the next call. */
+  runDue(): number {
+    if (this.#queues.size === 0) return 0;
     const now = this.#now();
     const due: PendingTimer[] = [];
     for (const queue of this.#queues.values()) {
@@ -70,11 +70,14 @@ export class Timers {
         due.push(place.owner);
     }
     due.sort((a, b) => a.deadlineMs - b.deadlineMs);
+    let run = 0;
     for (const timer of due) {
       // A callback may have cancelled one that was due together with it.
       if (timer.place.list === undefined) continue;
       timer.place.leave();
       timer.callback();
+      run++;
     }
+    return run;
   }
 }

@@ -102,3 +102,18 @@ test("an answer to something else, a failure, silence and a closed connection ar
   assert.throws(() => session.request("GET_FEATURES"), { code: "closed" });
   session.close();
 });
+
+test("with a clock of its own beside the pump, a front-end times out without any time passing", () => {
+  let nowMs = 0;
+  const pump = (timeoutMs: number): void => {
+    nowMs += timeoutMs;
+  };
+  withScript(
+    { timeoutMs: 5000, pump, now: () => nowMs },
+    () => {},
+    (session) => {
+      assert.throws(() => session.getFeatures(), /waited 5000 ms for an answer/);
+      assert.equal(nowMs, 5000);
+    },
+  );
+});

@@ -42,6 +42,8 @@ export interface FrontEndOptions {
    * back-end in the same thread turns its event loop here.
    */
   readonly pump?: (timeoutMs: number) => void;
+  /** The clock of `timeoutMs`, in milliseconds, for whoever has one of his own beside `pump`. */
+  readonly now?: () => number;
   /**
    * Called for each MISS that the back-end sends; it usually answers with `iotlbUpdate`. Whether that was possible is
    * what a MISS that asks for a reply is answered with. Default: nothing is mapped.
@@ -65,6 +67,7 @@ export class FrontEndConnection {
   readonly #timeoutMs: number;
   readonly #decoder = new FrameDecoder();
   readonly #pump: (timeoutMs: number) => void;
+  readonly #now: () => number;
   readonly #epoll: Epoll | undefined;
   #channelFd = -1;
   #channelDecoder = new FrameDecoder();
@@ -80,6 +83,7 @@ export class FrontEndConnection {
     this.needReply = options.needReply ?? false;
     this.#timeoutMs = options.timeoutMs ?? 5000;
     this.onMiss = options.onMiss ?? (() => false);
+    this.#now = options.now ?? (() => performance.now());
     if (options.pump === undefined) {
       const epoll = new Epoll();
       epoll.add(fd, EPOLLIN, 0);
@@ -156,7 +160,7 @@ export class FrontEndConnection {
    */
   sendBytes(bytes: Uint8Array, fds: readonly number[] = []): void {
     let at = 0;
-    const deadlineMs = performance.now() + this.#timeoutMs;
+    const deadlineMs = this.#now() + this.#timeoutMs;
     while (at < bytes.length) {
       const sent = sendMessage(this.#fd, bytes.subarray(at), at === 0 ? fds : []);
       if (sent === -errno.EAGAIN) this.#letPass(deadlineMs, "room in the socket");
@@ -170,7 +174,7 @@ export class FrontEndConnection {
    * answer of its own: answers come in the order of the requests, so the outer one's comes first.
    */
   receive(): Message {
-    const deadlineMs = performance.now() + this.#timeoutMs;
+    const deadlineMs = this.#now() + this.#timeoutMs;
     const own: { answer: Message | undefined } = { answer: undefined };
     this.#waiting.push(own);
     try {
@@ -204,7 +208,7 @@ export class FrontEndConnection {
 
   /** Lets time pass, and serves questions, until `condition` holds. */
   waitFor(condition: () => boolean, what = "the condition"): void {
-    const deadlineMs = performance.now() + this.#timeoutMs;
+    const deadlineMs = this.#now() + this.#timeoutMs;
     while (!condition()) this.#wait(deadlineMs, what);
   }
 
@@ -234,7 +238,7 @@ export class FrontEndConnection {
   }
 
   #letPass(deadlineMs: number, what: string): void {
-    const remainingMs = deadlineMs - performance.now();
+    const remainingMs = deadlineMs - this.#now();
     if (remainingMs <= 0) throw new FrontEndError("timeout", `waited ${this.#timeoutMs} ms for ${what}`);
     this.#pump(Math.min(PUMP_MS, Math.ceil(remainingMs)));
   }

@@ -136,7 +136,7 @@ export class IotlbLink {
    */
   #sendQuestions(channel: BackendChannel): void {
     const messages: Uint8Array[] = [];
-    const nowMs = performance.now();
+    const nowMs = this.#loop.timers.now();
     for (let miss = this.misses.take(nowMs); miss !== undefined; miss = this.misses.take(nowMs)) {
       messages.push(
         encodeRequest("backend", "IOTLB_MSG", {
@@ -154,7 +154,7 @@ export class IotlbLink {
 
   #retryUnanswered(): void {
     this.#retryTimer = undefined;
-    if (this.misses.forgetUnanswered(performance.now()) > 0) {
+    if (this.misses.forgetUnanswered(this.#loop.timers.now()) > 0) {
       this.#roundsInVain++;
       if (this.#roundsInVain === 1) this.#sayUnmapped();
       this.#listener.retry();

@@ -10,6 +10,7 @@ import type { Logger } from "../log/logger.js";
 import { GuestMemory } from "../memory/guest-memory.js";
 import { SegmentList } from "../memory/segments.js";
 import { TableSpace } from "../memory/table-space.js";
+import { type AccessWatcher, WatchedSpace } from "../memory/watched-space.js";
 import { F, has, hex, mask, maskOf, PROTOCOL_F, without } from "../virtio/index.js";
 import { availBytes, descBytes, usedBytes } from "../virtqueue/layout.js";
 import type { BackendDevice, SessionPolicy } from "./backend-device.js";
@@ -47,6 +48,8 @@ export interface SessionParts {
   readonly device: BackendDevice;
   readonly policy: SessionPolicy;
   readonly log: Logger;
+  /** Is told of every range that the device resolves, and may deny it. Not for a served device. */
+  readonly watcher?: AccessWatcher;
 }
 
 export class SessionCore {
@@ -65,14 +68,16 @@ export class SessionCore {
   status = 0;
 
   readonly #loop: EventLoop;
+  readonly #watcher: AccessWatcher | undefined;
   #probation: Timer | undefined;
   #memoryCame = false;
   /** The latest decision that was logged. */
   #logged = "";
   #saidUnsealed = false;
 
-  constructor({ loop, device, policy, log }: SessionParts) {
+  constructor({ loop, device, policy, log, watcher }: SessionParts) {
     this.#loop = loop;
+    this.#watcher = watcher;
     this.device = device;
     this.policy = policy;
     this.log = log;
@@ -285,6 +290,16 @@ export class SessionCore {
   }
 
   #spaces(): RingSpaces {
+    const { ring, buffer } = this.#plainSpaces();
+    const watcher = this.#watcher;
+    if (watcher === undefined) return { ring, buffer };
+    return {
+      ring: new WatchedSpace(ring, "ring", this.memory, watcher),
+      buffer: new WatchedSpace(buffer, "buffer", this.memory, watcher),
+    };
+  }
+
+  #plainSpaces(): RingSpaces {
     if (this.translation.state === "on") return { ring: this.link.newSpace(), buffer: this.link.newSpace() };
     const buffer = new TableSpace("gpa", this.memory);
     return { ring: this.memory.guestAddressesOnly ? buffer : new TableSpace("uva", this.memory), buffer };

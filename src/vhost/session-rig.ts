@@ -12,6 +12,7 @@ import { socketPair } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
 import { Outcome } from "../memory/address.js";
+import type { AccessWatcher } from "../memory/watched-space.js";
 import { F, maskOf, PROTOCOL_F } from "../virtio/index.js";
 import { Chain } from "../virtqueue/chain.js";
 import { Pop } from "../virtqueue/device-queue.js";
@@ -210,7 +211,7 @@ export class Rig {
   readonly errors = [createEventfd(), createEventfd(), createEventfd()];
   readonly drivers: SplitDriverQueue<string>[] = [];
 
-  constructor(policy: Partial<SessionPolicy> = {}) {
+  constructor(policy: Partial<SessionPolicy> = {}, watcher?: AccessWatcher) {
     const [ours, theirs] = socketPair();
     const log = createLogger({ level: "debug", sink: (record) => void this.logged.push(record) });
     const { loop, device } = this;
@@ -220,6 +221,7 @@ export class Rig {
       device,
       policy: { ...DEFAULT_POLICY, ...policy },
       log,
+      ...(watcher === undefined ? {} : { watcher }),
     });
     this.fe = new FrontEndSession(theirs, {
       pump: () => this.turn(),
@@ -335,9 +337,13 @@ export class Rig {
 }
 
 /** Runs `body` with a rig, closes it, and checks that not one descriptor is left open or closed twice. */
-export function withRig(policy: Partial<SessionPolicy>, body: (rig: Rig) => void): void {
+export function withRig(
+  policy: Partial<SessionPolicy>,
+  body: (rig: Rig) => void,
+  watcher?: AccessWatcher,
+): void {
   const before = openDescriptors();
-  const rig = new Rig(policy);
+  const rig = new Rig(policy, watcher);
   try {
     body(rig);
   } finally {
