@@ -7,8 +7,15 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 
-/** Wanted in every guest. virtio-iommu comes first: a device probed before it would stay untranslated. */
-const wantedModules = ["virtio_iommu", "virtio_pci", "vmw_vsock_virtio_transport"];
+/**
+ * What each of the two programs in a guest wants to have loaded. virtio-iommu comes first: a device probed before it
+ * would stay untranslated. vhost_vsock is not for the agent's guests: it takes every CID above 2 to itself.
+ */
+export const wantedModules = {
+  agent: ["virtio_iommu", "virtio_pci", "vmw_vsock_virtio_transport"],
+  vhost: ["vhost_vsock"],
+} as const;
+export type ModuleList = keyof typeof wantedModules;
 
 export interface Module {
   name: string;
@@ -61,8 +68,8 @@ export function extractVmlinux(bzImage: Buffer): Buffer {
   return vmlinux;
 }
 
-/** The wanted modules and all that they depend on, in the order to load them; built-in ones are left out. */
-export function collectModules(moduleFolder: string): Module[] {
+/** The modules of a list and all that they depend on, in the order to load them; built-in ones are left out. */
+export function collectModules(moduleFolder: string, list: ModuleList): Module[] {
   const files = new Map<string, string>();
   for (const entry of readdirSync(moduleFolder, { recursive: true, encoding: "utf8" })) {
     if (/\.ko(\.xz|\.zst|\.gz)?$/.test(entry)) files.set(moduleName(entry), join(moduleFolder, entry));
@@ -75,8 +82,10 @@ export function collectModules(moduleFolder: string): Module[] {
     for (const dependency of dependencies(content)) load(dependency);
     loaded.set(name, { name, content });
   };
-  for (const name of wantedModules) load(name);
-  if (!loaded.has("vmw_vsock_virtio_transport")) throw new Error(`no virtio-vsock driver in ${moduleFolder}`);
+  for (const name of wantedModules[list]) load(name);
+  // virtio-iommu is not built for every kernel, and virtio-pci may be built in.
+  const essential = list === "agent" ? "vmw_vsock_virtio_transport" : "vhost_vsock";
+  if (!loaded.has(essential)) throw new Error(`no module ${essential} in ${moduleFolder}`);
   return [...loaded.values()];
 }
 

@@ -3,7 +3,7 @@
  * writes and everything else reads. Must not know how a guest is made or started.
  */
 import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -25,7 +25,7 @@ export interface PreparedKernel {
 export interface Prepared {
   format: 1;
   /** SHA-256 of the sources that went into the initramfs: an old initramfs is noticed, not debugged. */
-  agentSource: string;
+  guestSources: string;
   kernels: Record<KernelSeries, PreparedKernel>;
 }
 
@@ -43,11 +43,13 @@ function findRoot(): string {
 export const root = findRoot();
 export const vmFolder = join(root, ".vm");
 export const readyFile = join(vmFolder, "ready.json");
-export const agentFile = join(root, "test/vm/guest/agent.c");
+export const guestFolder = join(root, "test/vm/guest");
 export const qemuProgram = process.env.BIT33_QEMU ?? "qemu-system-x86_64";
 
-export function agentSourceHash(): string {
-  return createHash("sha256").update(readFileSync(agentFile)).digest("hex");
+export function guestSourcesHash(): string {
+  const hash = createHash("sha256");
+  for (const name of readdirSync(guestFolder).sort()) hash.update(readFileSync(join(guestFolder, name)));
+  return hash.digest("hex");
 }
 
 /** The full path of a program, or undefined if PATH has none of that name. */
@@ -70,7 +72,7 @@ export function whatIsMissing(): string | undefined {
   if (process.platform !== "linux" || process.arch !== "x64") return "an x86-64 Linux host";
   if (!findProgram(qemuProgram)) return `${qemuProgram} is not installed`;
   if (!existsSync(readyFile)) return "the guest kernels are not prepared (.vm/ready.json)";
-  if (readPrepared().agentSource !== agentSourceHash())
+  if (readPrepared().guestSources !== guestSourcesHash())
     return "the prepared guests are older than their sources";
   return undefined;
 }

@@ -6,13 +6,13 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { writeCpio } from "./cpio.js";
-import { collectModules, extractVmlinux, type Module, moduleFolderOf } from "./modules.js";
+import { type CpioEntry, writeCpio } from "./cpio.js";
+import { collectModules, extractVmlinux, type ModuleList, moduleFolderOf, wantedModules } from "./modules.js";
 import type { KernelSeries, Prepared, PreparedKernel } from "./paths.js";
 import {
-  agentFile,
-  agentSourceHash,
   findProgram,
+  guestFolder,
+  guestSourcesHash,
   kernelSeries,
   qemuProgram,
   readyFile,
@@ -23,6 +23,8 @@ import {
 class SetupError extends Error {}
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+const moduleLists = Object.keys(wantedModules) as ModuleList[];
 
 /** Where each series is to be had. Suites beside a `-security` one carry the newer builds there. */
 const suites = ["bookworm", "bullseye"] as const;
@@ -186,7 +188,8 @@ function kernelFolder(series: KernelSeries): string {
 function keptKernel(series: KernelSeries): KernelFiles | undefined {
   const folder = kernelFolder(series);
   const file = join(folder, "kernel.json");
-  if (!existsSync(file)) return undefined;
+  // Prepared by an earlier version of this program, some list may be missing.
+  if (![file, ...moduleLists.map((list) => orderFile(folder, list))].every(existsSync)) return undefined;
   return { folder, description: JSON.parse(readFileSync(file, "utf8")) as PreparedKernel };
 }
 
@@ -204,7 +207,7 @@ function fetchKernel(apt: PrivateApt, series: KernelSeries): KernelFiles {
   const release = packageName.replace("linux-image-", "");
   const vmlinux = join(folder, "vmlinux");
   writeFileSync(vmlinux, extractVmlinux(readFileSync(join(unpacked, "boot", `vmlinuz-${release}`))));
-  saveModules(folder, collectModules(moduleFolderOf(unpacked, release)));
+  for (const list of moduleLists) saveModules(folder, list, moduleFolderOf(unpacked, release));
   const description: PreparedKernel = {
     release,
     package: packageName,
@@ -219,27 +222,46 @@ function fetchKernel(apt: PrivateApt, series: KernelSeries): KernelFiles {
   return { folder, description };
 }
 
-function saveModules(folder: string, modules: readonly Module[]): void {
+/** The names of a list's modules in the order to load them, one a line. */
+function orderFile(folder: string, list: ModuleList): string {
+  return join(folder, "modules", `order-${list}`);
+}
+
+function saveModules(folder: string, list: ModuleList, moduleFolder: string): void {
+  const modules = collectModules(moduleFolder, list);
   mkdirSync(join(folder, "modules"), { recursive: true });
   for (const module of modules) writeFileSync(join(folder, "modules", `${module.name}.ko`), module.content);
-  writeFileSync(join(folder, "modules", "order"), modules.map((module) => `${module.name}\n`).join(""));
+  writeFileSync(orderFile(folder, list), modules.map((module) => `${module.name}\n`).join(""));
 }
 
-function compileAgent(): Buffer {
-  const program = join(vmFolder, "agent");
-  run("gcc", ["-static", "-O2", "-Wall", "-Wextra", "-o", program, agentFile]);
-  return readFileSync(program);
+/** The programs of a guest, by the name that they have in it. Which one is process 1 is said at boot (`rdinit=`). */
+const guestPrograms = { init: "agent.c", "vhost-probe": "vhost-probe.c" } as const;
+
+function compileProgram(name: string, source: string): CpioEntry {
+  const program = join(vmFolder, name);
+  const sources = [source, "boot.c"].map((file) => join(guestFolder, file));
+  run("gcc", ["-static", "-O2", "-Wall", "-Wextra", "-o", program, ...sources]);
+  return { path: name, content: readFileSync(program), executable: true };
 }
 
-function writeInitrd(kernel: KernelFiles, agent: Buffer): void {
-  const names = readFileSync(join(kernel.folder, "modules", "order"), "utf8")
-    .trim()
-    .split("\n");
+function writeInitrd(kernel: KernelFiles, programs: readonly CpioEntry[]): void {
+  const namesOf = (list: ModuleList) =>
+    readFileSync(orderFile(kernel.folder, list), "utf8").trim().split("\n");
+  const listFile = (path: string, list: ModuleList): CpioEntry => ({
+    path,
+    content: Buffer.from(
+      namesOf(list)
+        .map((name) => `/lib/${name}.ko\n`)
+        .join(""),
+    ),
+  });
+  const names = [...new Set(moduleLists.flatMap(namesOf))];
   const initrd = writeCpio([
     { path: "dev" },
     { path: "lib" },
-    { path: "init", content: agent, executable: true },
-    { path: "modules", content: Buffer.from(names.map((name) => `/lib/${name}.ko\n`).join("")) },
+    ...programs,
+    listFile("modules", "agent"),
+    listFile("modules-vhost", "vhost"),
     ...names.map((name) => ({
       path: `lib/${name}.ko`,
       content: readFileSync(join(kernel.folder, "modules", `${name}.ko`)),
@@ -270,11 +292,11 @@ function main(): void {
   rmSync(readyFile, { force: true });
   installPackages();
   const kernels = prepareKernels(process.argv.includes("--update"));
-  const agent = compileAgent();
-  for (const kernel of kernels) writeInitrd(kernel, agent);
+  const programs = Object.entries(guestPrograms).map(([name, source]) => compileProgram(name, source));
+  for (const kernel of kernels) writeInitrd(kernel, programs);
   const prepared: Prepared = {
     format: 1,
-    agentSource: agentSourceHash(),
+    guestSources: guestSourcesHash(),
     kernels: Object.fromEntries(
       kernelSeries.map((series, index) => [series, kernels[index]?.description]),
     ) as Prepared["kernels"],

@@ -12,6 +12,7 @@
  * killed. What a test means by its commands is not known here: see ../checks.ts.
  */
 #define _GNU_SOURCE
+#include "boot.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,15 +24,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/klog.h>
-#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 #include <linux/vm_sockets.h>
 
@@ -695,90 +692,26 @@ static void handle_line(char *line)
 	say("RESULT", answer, "unknown command or wrong number of arguments");
 }
 
-/* ---- boot ---- */
-
-/* Everything worth saying before the control line stands goes to the kernel's console. */
-static void console_message(const char *format, ...)
-{
-	char text[512];
-	va_list arguments;
-	int fd = open("/dev/console", O_WRONLY | O_NOCTTY);
-
-	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
-	va_end(arguments);
-	if (fd >= 0) {
-		dprintf(fd, "agent: %s\n", text);
-		close(fd);
-	}
-}
-
-/* /modules: one path a line, in the order to load them */
-static void load_modules(void)
-{
-	static char text[8192];
-	int list = open("/modules", O_RDONLY);
-
-	if (list < 0 || read(list, text, sizeof text - 1) < 0)
-		return;
-	close(list);
-	for (char *path = strtok(text, "\n"); path; path = strtok(NULL, "\n")) {
-		int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0) < 0)
-			console_message("%s: %s", path, strerrorname_np(errno));
-		if (fd >= 0)
-			close(fd);
-	}
-}
-
-static int open_control(void)
-{
-	struct termios terminal;
-	int fd = open("/dev/ttyS1", O_RDWR | O_NOCTTY | O_CLOEXEC);
-
-	if (fd < 0) {
-		console_message("/dev/ttyS1: %s", strerrorname_np(errno));
-		reboot(RB_POWER_OFF);
-	}
-	tcgetattr(fd, &terminal);
-	cfmakeraw(&terminal);
-	tcsetattr(fd, TCSANOW, &terminal);
-	return fd;
-}
+/* ---- the first process ---- */
 
 static void nothing(int signal)
 {
 	(void)signal;
 }
 
-static void boot(void)
-{
-	struct rlimit files = { 4096, 4096 };
-	struct utsname name;
-
-	mkdir("/proc", 0755);
-	mkdir("/sys", 0755);
-	mkdir("/dev", 0755);
-	mount("proc", "/proc", "proc", 0, NULL);
-	mount("sysfs", "/sys", "sysfs", 0, NULL);
-	mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
-	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
-	load_modules();
-	setrlimit(RLIMIT_NOFILE, &files);
-	control_fd = open_control();
-	uname(&name);
-	say("READY", name.release, "%s", name.machine);
-}
-
 int main(void)
 {
 	static char input[4096];
 	struct sigaction child = { .sa_handler = nothing };
+	struct rlimit files = { 4096, 4096 };
+	struct utsname name;
 	sigset_t blocked, none;
 	size_t used = 0;
 
-	boot();
+	control_fd = boot("/modules");
+	setrlimit(RLIMIT_NOFILE, &files);
+	uname(&name);
+	say("READY", name.release, "%s", name.machine);
 	/* A child's death is let in only by ppoll, which it ends: none is seen late, whenever it comes. */
 	sigemptyset(&none);
 	sigemptyset(&blocked);
