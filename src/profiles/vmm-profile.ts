@@ -14,6 +14,7 @@ export type OfferOfBit33 =
   | "if-protected-and-offered"
   /** The device. */
   | "as-offered"
+  | "always"
   | "never";
 
 /** What becomes of bit 33 that the guest acknowledged, on its way to the device. */
@@ -48,6 +49,7 @@ export const SETUP_STEPS = [
 export const RING_STEPS = ["num", "base", "addr", "kick", "call", "err", "enable"] as const;
 export type SetupStep = (typeof SETUP_STEPS)[number];
 export type RingStep = (typeof RING_STEPS)[number];
+export type Step = SetupStep | RingStep;
 /** A single step, or ring steps that are done for one queue after the other. */
 export type OrderEntry = SetupStep | readonly RingStep[];
 
@@ -109,15 +111,26 @@ export interface VmmProfile extends ProfileHead {
   readonly order: readonly OrderEntry[];
   /** How many of the three queues the device gets; the event queue is the last. */
   readonly queues: 2 | 3;
-  /** Asks for an acknowledgement with every message, where REPLY_ACK was negotiated. */
-  readonly needReply: boolean;
+  /** Vhost-user: ring steps that are done before the guest boots, for each queue, with eventfds of the VMM's own. */
+  readonly earlyRings: readonly RingStep[];
+  /**
+   * Vhost-user: steps whose messages ask for an acknowledgement, where REPLY_ACK was negotiated. IOTLB messages have an
+   * answer anyway.
+   */
+  readonly needReply: readonly Step[];
+  /** Vhost-user: sends RESET_DEVICE before the guest boots and after the stop, where RESET_DEVICE was negotiated. */
+  readonly resetsDevice: boolean;
   /** The `flags` of GET_CONFIG. */
   readonly configFlags: 0 | 1;
   readonly iotlb: {
-    /** Behind a vIOMMU: puts IOVAs into the rings, answers a MISS, sends INVALIDATE. */
+    /** Translates: puts the driver's addresses into the rings as they are, answers a MISS, sends INVALIDATE. */
     readonly serves: boolean;
+    /** When it translates, if it does at all: it has a vIOMMU and `iommuPlatform`, or `iommuPlatform` is enough. */
+    readonly translates: "behind-viommu" | "with-iommu-platform";
     /** How it tells the device to translate, beside bit 33. */
     readonly enables: "nothing" | "own-bit" | "explicit-protocol-feature";
+    /** The number of that bit: a feature bit for `own-bit`, a protocol feature for the other. */
+    readonly enablesBit: number | undefined;
     /** What of the guest's unmapping reaches the device. */
     readonly invalidates: "always" | "strict-only" | "never";
     /** What a MISS does to a VMM that serves none. */
