@@ -6,6 +6,7 @@
 
 import { fstatSync } from "node:fs";
 import { ConfigError } from "../config/errors.js";
+import { quoted } from "../config/quoted.js";
 import { checkVmConfigs } from "../device/config/check.js";
 import {
   FORWARDING_KEYS,
@@ -17,7 +18,7 @@ import {
   type VmSettings,
   VmSettingsBuilder,
 } from "../device/config/settings.js";
-import { quoted, readChoice, readNumber } from "../device/config/values.js";
+import { readChoice, readNumber } from "../device/config/values.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { LOG_FORMATS, type LogFormat } from "../log/format.js";
 import { LOG_LEVELS, type LogLevel } from "../log/record.js";

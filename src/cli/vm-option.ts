@@ -6,8 +6,8 @@
  */
 
 import { ConfigError } from "../config/errors.js";
+import { quoted } from "../config/quoted.js";
 import { readSettingKey, type VmSettings, VmSettingsBuilder } from "../device/config/settings.js";
-import { quoted } from "../device/config/values.js";
 
 /** @param ordinal which `--vm` of the command line this is, counted from 1 */
 export function parseVmOption(text: string, ordinal: number): VmSettings {

@@ -42,8 +42,16 @@ export type ConfigErrorCode =
   | "fd-unusable"
   | "file-unreadable"
   | "yaml-syntax"
-  /** Valid YAML that is not a list of VMs. */
-  | "file-shape";
+  /** Valid YAML of another shape: not a list of VMs, not a profile. */
+  | "file-shape"
+  /** Two values that exclude each other. */
+  | "value-conflict"
+  /** A name that no feature bit bears. */
+  | "feature-unknown"
+  /** A name that no built-in profile bears. */
+  | "profile-unknown"
+  /** A profile of a VMM where one of a device was asked for, and the like. */
+  | "profile-kind";
 
 /** The configuration cannot work. Found before anything is opened or bound. */
 export class ConfigError extends OperatorError {

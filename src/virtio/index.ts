@@ -21,6 +21,7 @@ export {
   layoutFaults,
   viewOf,
 } from "./layout.js";
+export { featuresNamed, nearNames, wholeName } from "./names.js";
 export {
   DEFAULT_EXPLICIT_IOTLB_BIT,
   EXPLICIT_IOTLB_NAME,

@@ -3,10 +3,17 @@
  * place. Must not know how the answer looks.
  */
 
-import { bitsOf, FEATURE_WORD_BITS, mask, maskOf, type NamedFeature } from "../../virtio/index.js";
+import {
+  bitsOf,
+  FEATURE_WORD_BITS,
+  featuresNamed,
+  mask,
+  maskOf,
+  type NamedFeature,
+  nearNames,
+} from "../../virtio/index.js";
 import { UsageError } from "../usage-error.js";
 import { BACKEND_DICTIONARY, type Dictionary, protocolDictionary, virtioDictionary } from "./dictionary.js";
-import { featuresNamed, nearNames } from "./names.js";
 
 /** One bit of an answer; without a feature if nobody has named it. */
 export interface DecodedBit {

@@ -3,10 +3,9 @@
  * it was decoded.
  */
 
-import { hex, mask, type NamedFeature } from "../../virtio/index.js";
+import { hex, mask, type NamedFeature, wholeName } from "../../virtio/index.js";
 import { labelled, paragraph } from "../paragraph.js";
 import type { Dictionary } from "./dictionary.js";
-import { wholeName } from "./names.js";
 import type { DecodedBit, Query } from "./query.js";
 
 const INDENT = "    ";

@@ -8,10 +8,10 @@
 import { realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { ConfigError } from "../../config/errors.js";
+import { quoted } from "../../config/quoted.js";
 import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import { explicitIotlbBitProblem, GUEST_CIDS, guestCidProblem } from "../../virtio/index.js";
 import type { PlacedVmConfig } from "./settings.js";
-import { quoted } from "./values.js";
 import { LONGEST_PORT_SUFFIX, VM_LIMITS, type VmConfig } from "./vm-config.js";
 
 export interface CheckOptions {

@@ -7,9 +7,9 @@
  */
 
 import { ConfigError } from "../../config/errors.js";
+import { quoted } from "../../config/quoted.js";
 import { didYouMean } from "../../config/suggest.js";
 import {
-  quoted,
   readChoice,
   readGroup,
   readMode,

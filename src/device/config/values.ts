@@ -6,6 +6,7 @@
 
 import { readFileSync } from "node:fs";
 import { ConfigError } from "../../config/errors.js";
+import { quoted } from "../../config/quoted.js";
 import { didYouMean } from "../../config/suggest.js";
 
 /** One value as the operator wrote it, and where. */
@@ -13,11 +14,6 @@ export interface Setting {
   readonly text: string;
   /** `--guest-cid`, `--vm #2 (guest-cid)`, `vms.yaml:3:16`. */
   readonly place: string;
-}
-
-/** What was typed, in quotes, so that spaces and newlines in it show. */
-export function quoted(text: string): string {
-  return JSON.stringify(text);
 }
 
 /** Decimal, or hexadecimal after `0x`, as both the peer's command line and YAML write numbers. */

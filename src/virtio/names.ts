@@ -3,8 +3,8 @@
  * not exist. Must not know which word the features belong to.
  */
 
-import { editDistance } from "../../config/suggest.js";
-import type { NamedFeature } from "../../virtio/index.js";
+import { editDistance } from "../config/suggest.js";
+import type { NamedFeature } from "./registry.js";
 
 /** A constant's name ends its prefix with `_F_`: `VIRTIO_F_`, `VIRTIO_VSOCK_F_`, `VHOST_USER_PROTOCOL_F_`. */
 const PREFIX = /^(?:VIRTIO|VHOST)(?:_[A-Z]+)*?_F_/;
