@@ -65,6 +65,8 @@ export const CONDITIONS = [
   "device-lacks-reply-ack",
   "device-lacks-backend-req",
   "device-lacks-protocol-features",
+  /** The bit that `iotlb.enables` names. */
+  "device-lacks-iotlb-bit",
 ] as const;
 export type Condition = (typeof CONDITIONS)[number];
 
