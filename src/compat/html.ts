@@ -1,0 +1,147 @@
+/**
+ * The matrix as one page that needs nothing else: no network, no other file. The table is plain HTML; each cell's story
+ * opens by the page's script. A Content-Security-Policy in the page allows this one style and this one script, by
+ * their hashes, and nothing besides. Pure: cells in, text out. Must not know where the page is written.
+ */
+import { createHash } from "node:crypto";
+import { pageData, scriptSafeJson } from "./html/data.js";
+import { SCRIPT } from "./html/script.js";
+import { STYLE } from "./html/style.js";
+import { type Cell, cellName, VERDICTS } from "./record.js";
+import { EVIDENCE_MARKS } from "./table.js";
+import { VERDICT_TEXTS } from "./verdicts.js";
+
+export interface PageContext {
+  /** `bit33 0.1.0`. */
+  readonly version: string;
+  /** The command that made the page. */
+  readonly command: string;
+  readonly date: Date;
+  readonly sentenceOf?: (guest: string) => string | undefined;
+  /** What a VMM or device is, to be shown at its name. */
+  readonly programOf?: (kind: "vmm" | "device", name: string) => string | undefined;
+}
+
+export function page(cells: readonly Cell[], context: PageContext): string {
+  const guests = unique(cells.map(({ guest }) => guest));
+  return [
+    "<!doctype html>",
+    '<html lang="en">',
+    "<head>",
+    '<meta charset="utf-8">',
+    `<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src ${hashOf(STYLE)}; script-src ${hashOf(SCRIPT)}; base-uri 'none'; form-action 'none'">`,
+    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+    "<title>bit33 compat: guests, VMMs and vsock devices</title>",
+    `<style>${STYLE}</style>`,
+    "</head>",
+    "<body>",
+    ...introduction(cells, context),
+    ...filters(cells, guests),
+    "<main>",
+    ...guests.flatMap((guest) => block(guest, cells, context)),
+    "</main>",
+    '<dialog aria-labelledby="story-heading"></dialog>',
+    `<script type="application/json" id="data">${scriptSafeJson(pageData(cells))}</script>`,
+    `<script>${SCRIPT}</script>`,
+    "</body>",
+    "</html>",
+    "",
+  ].join("\n");
+}
+
+function introduction(cells: readonly Cell[], { version, command, date }: PageContext): string[] {
+  const ran = cells.filter(({ verdict }) => verdict !== null).length;
+  return [
+    "<header>",
+    "<h1>Which guest works on which VMM with which vsock device?</h1>",
+    `<p>${ran} combinations, each run on real rings in shared memory. A cell opens its story; the arrow keys move between cells.</p>`,
+    `<p class="soft">${escapeHtml(EVIDENCE_MARKS.executed)} each of the three was checked against the real program; ${escapeHtml(EVIDENCE_MARKS.proposed)} one of them is a proposal that nobody has built; no mark: one of them, at least, is as its source says. · does not apply.</p>`,
+    `<p class="soft">${escapeHtml(version)}, ${date.toISOString().slice(0, 16).replace("T", " ")} UTC: <code>${escapeHtml(command)}</code></p>`,
+    "<noscript><p><strong>The stories and the filters need this page's script, which is switched off.</strong></p></noscript>",
+    "</header>",
+  ];
+}
+
+function filters(cells: readonly Cell[], guests: readonly string[]): string[] {
+  const counts = VERDICTS.flatMap((verdict) => {
+    const count = cells.filter((cell) => cell.verdict === verdict).length;
+    return count === 0 ? [] : [{ verdict, count }];
+  });
+  return [
+    // Without the script it would do nothing.
+    '<form class="hidden" aria-label="Filter">',
+    "<fieldset>",
+    ...counts.map(
+      ({ verdict, count }) =>
+        `<label class="${verdict}" title="${escapeHtml(VERDICT_TEXTS[verdict].meaning)}"><input type="checkbox" name="verdict" value="${verdict}" checked> ${verdict} (${count})</label>`,
+    ),
+    "</fieldset>",
+    `<label>Guest <select name="guest"><option value="">all</option>${guests.map((guest) => `<option>${escapeHtml(guest)}</option>`).join("")}</select></label>`,
+    '<label>Text <input type="search" name="text" placeholder="qemu linux-5.15 EFAULT"></label>',
+    '<button type="reset">Show all</button>',
+    '<output aria-live="polite"></output>',
+    "</form>",
+  ];
+}
+
+/** One guest: a table of the VMMs and devices of which any cell ran, and why the others do not apply. */
+function block(guest: string, all: readonly Cell[], context: PageContext): string[] {
+  const cells = all.filter((cell) => cell.guest === guest);
+  const ran = cells.filter(({ verdict }) => verdict !== null);
+  const vmms = unique(ran.map(({ vmm }) => vmm));
+  const devices = unique(ran.map(({ device }) => device));
+  const byName = new Map(cells.map((cell) => [cellName(cell), cell]));
+  const title = (kind: "vmm" | "device", name: string) =>
+    `title="${escapeHtml(context.programOf?.(kind, name) ?? name)}"`;
+  return [
+    `<section data-guest="${escapeHtml(guest)}">`,
+    `<h2>Guest ${escapeHtml(guest)}</h2>`,
+    `<p>${escapeHtml(context.sentenceOf?.(guest) ?? "")}</p>`,
+    '<div class="grid"><table>',
+    `<thead><tr><td></td>${devices.map((device) => `<th scope="col" ${title("device", device)}>${escapeHtml(device)}</th>`).join("")}</tr></thead>`,
+    "<tbody>",
+    ...vmms.map((vmm) => {
+      const row = devices.map((device) => entry(byName.get(cellName({ guest, vmm, device }))));
+      return `<tr><th scope="row" ${title("vmm", vmm)}>${escapeHtml(vmm)}</th>${row.join("")}</tr>`;
+    }),
+    "</tbody></table></div>",
+    ...reasonsOfAbsence(cells.filter(({ vmm }) => !vmms.includes(vmm))),
+    "</section>",
+  ];
+}
+
+function entry(cell: Cell | undefined): string {
+  if (cell === undefined) return '<td class="none">·</td>';
+  if (cell.verdict === null) return `<td class="none" title="${escapeHtml(cell.reason)}">·</td>`;
+  return (
+    `<td class="${cell.verdict}"><button type="button" data-cell="${escapeHtml(cellName(cell))}" title="${escapeHtml(cell.reason)}">` +
+    `${cell.verdict}${EVIDENCE_MARKS[cell.evidence]}<small class="cut">${escapeHtml(cell.reason)}</small></button></td>`
+  );
+}
+
+function reasonsOfAbsence(cells: readonly Cell[]): string[] {
+  const byReason = new Map<string, Set<string>>();
+  for (const { vmm, reason } of cells) byReason.set(reason, (byReason.get(reason) ?? new Set()).add(vmm));
+  return [...byReason].map(
+    ([reason, vmms]) => `<p class="why">· ${escapeHtml([...vmms].join(", "))}: ${escapeHtml(reason)}</p>`,
+  );
+}
+
+/** For text and for attributes in double quotes. */
+export function escapeHtml(text: string): string {
+  return text
+    .replaceAll("&", "&amp;")
+    .replaceAll("<", "&lt;")
+    .replaceAll(">", "&gt;")
+    .replaceAll('"', "&quot;")
+    .replaceAll("'", "&#39;");
+}
+
+/** As a Content-Security-Policy names an inline element it allows. */
+function hashOf(content: string): string {
+  return `'sha256-${createHash("sha256").update(content).digest("base64")}'`;
+}
+
+function unique(values: readonly string[]): string[] {
+  return [...new Set(values)];
+}

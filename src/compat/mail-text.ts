@@ -1,0 +1,246 @@
+/**
+ * What a mail about the matrix says, in lines of 75 columns: what changed or was found, who breaks, the story of the
+ * worst cell, how to reproduce it, and the line for the kernel's regression tracker. Pure.
+ * Must not know about headers (mail.ts).
+ */
+import { type Changed, changeLines, restLines } from "./changes.js";
+import { type Change, type Comparison, worstCell } from "./compare.js";
+import { MAIL_WIDTH } from "./mail.js";
+import { assumptions, beliefs, steps } from "./narrative.js";
+import { type Cell, type CellRecord, cellName } from "./record.js";
+import { countOfCells, EVIDENCE_MARKS, verdictCounts } from "./table.js";
+import { counted, listed, wrap } from "./text.js";
+
+export interface MailText {
+  readonly subject: string;
+  readonly body: readonly string[];
+}
+
+/** One side of a comparison. */
+export interface Side {
+  /** As the user named it. */
+  readonly label: string;
+  readonly program: string;
+  readonly source: readonly string[];
+}
+
+export interface MailContext {
+  /** The arguments that make this result again: `["bit33", "compat", "--before", …]`. */
+  readonly command: readonly string[];
+  /** `bit33 0.1.0`. */
+  readonly version: string;
+}
+
+const METHOD =
+  "Each combination was run, not looked up: a guest's driver, a VMM's side of vhost and a device, each as its profile says, on real rings in shared memory.";
+
+const MARKS = `${EVIDENCE_MARKS.executed} each of the three was checked against the real program; ${EVIDENCE_MARKS.proposed} one of them is a proposal; no mark: one of them, at least, is as its source says.`;
+
+/** The mail about a change of device or VMM. */
+export function changeMail(
+  comparison: Comparison,
+  { before, after, changed }: { readonly before: Side; readonly after: Side; readonly changed: Changed },
+  context: MailContext,
+): MailText {
+  const { worse, better } = comparison;
+  const total = counted(worse.length + better.length + comparison.unchanged, "combination");
+  const partner = changed === "device" ? "VMM" : "device";
+  const options = { changed, width: MAIL_WIDTH };
+  const [worst] = worse;
+  const [first] = better;
+  return {
+    subject: changeSubject(worst, first, before, after),
+    body: [
+      ...wrap(
+        `Of ${total} of guest and ${partner}, going from ${before.label} to ${after.label} makes ${worse.length} worse and ${better.length} better.`,
+        MAIL_WIDTH,
+      ),
+      "",
+      ...wrap(before.program, MAIL_WIDTH, { first: "  before: " }),
+      ...wrap(after.program, MAIL_WIDTH, { first: "  after:  " }),
+      "",
+      ...section(changeLines("Worse", worse, options)),
+      ...section(changeLines("Better", better, options)),
+      ...restLines(comparison, before.label, after.label, MAIL_WIDTH),
+      "",
+      ...(worst === undefined ? [] : section(worstStory(worst.after, worst.before))),
+      ...ending(context, worst?.after),
+      ...(worst === undefined ? [] : ["", regzbotLine(introduction(after, before))]),
+    ],
+  };
+}
+
+/** The mail about one cell. @param device the one whose source may name the commit to blame */
+export function storyMail(cell: CellRecord, device: Side, context: MailContext): MailText {
+  const isBad = cell.verdict !== "works";
+  const commit = isBad ? commitOf(device.source) : undefined;
+  return {
+    subject: `${isBad ? "[BUG] " : ""}${subsystem(cell)}: ${cellSentence(cell)}`,
+    body: [
+      ...section(worstStory(cell)),
+      ...ending(context, cell),
+      ...(commit === undefined ? [] : ["", regzbotLine(commit)]),
+    ],
+  };
+}
+
+/** The mail about a matrix. */
+export function matrixMail(
+  cells: readonly Cell[],
+  deviceOf: (name: string) => Side | undefined,
+  context: MailContext,
+): MailText {
+  const worst = worstCell(cells);
+  const commit = worst && commitOf(deviceOf(worst.device)?.source ?? []);
+  const bad = cells.filter((cell): cell is CellRecord => cell.verdict !== null && cell.verdict !== "works");
+  return {
+    subject:
+      worst === undefined
+        ? `vsock: ${countOfCells(cells)}, and all work`
+        : `[BUG] ${subsystem(worst)}: ${bad.length} combinations of guest, VMM and device do not work`,
+    body: [
+      ...wrap(`${countOfCells(cells)}.`, MAIL_WIDTH),
+      "",
+      ...wrap(verdictCounts(cells), MAIL_WIDTH, { first: "  " }),
+      "",
+      ...section(bad.length === 0 ? [] : ["Who breaks:", ...whoBreaks(bad)]),
+      ...(worst === undefined ? [] : section(worstStory(worst))),
+      ...ending(context, worst),
+      ...(commit === undefined ? [] : ["", regzbotLine(commit)]),
+    ],
+  };
+}
+
+/** Each verdict and reason once, with the combinations that it concerns. */
+function whoBreaks(cells: readonly CellRecord[]): string[] {
+  const groups = new Map<string, CellRecord[]>();
+  for (const cell of cells) {
+    const key = `${cell.verdict}: ${cell.reason}`;
+    groups.set(key, [...(groups.get(key) ?? []), cell]);
+  }
+  return [...groups].flatMap(([what, concerned]) => {
+    const pairs = new Map<string, string[]>();
+    for (const { guest, vmm, device, evidence } of concerned) {
+      const pair = `${guest}/${vmm}`;
+      pairs.set(pair, [...(pairs.get(pair) ?? []), device + EVIDENCE_MARKS[evidence]]);
+    }
+    return [
+      "",
+      ...wrap(what, MAIL_WIDTH, { first: "  ", further: "      " }),
+      ...[...pairs].flatMap(([pair, devices]) =>
+        wrap(`${pair}: ${devices.join(", ")}`, MAIL_WIDTH, { first: "    ", further: "        " }),
+      ),
+    ];
+  });
+}
+
+function changeSubject(
+  worst: Change | undefined,
+  best: Change | undefined,
+  before: Side,
+  after: Side,
+): string {
+  if (worst !== undefined) return `[REGRESSION] ${subsystem(worst.after)}: ${cellSentence(worst.after)}`;
+  const step = `${before.label} -> ${after.label}`;
+  if (best === undefined) return `vsock: ${step} changes no verdict`;
+  return `${subsystem(best.after)}: ${step}: ${cellSentence(best.after)}`;
+}
+
+/** `linux-5.15 fails to start with crosvm-2022-07 and a restricted-dma guest`. */
+function cellSentence({ guest, vmm, device, verdict }: CellRecord): string {
+  const verb = verdict === "refused" ? "is refused" : verdict.replaceAll("-", " ");
+  return `${device} ${verb} with ${vmm} and a ${guest} guest`;
+}
+
+function subsystem({ config }: CellRecord): string {
+  return config.transport === "kernel" ? "vhost-vsock" : "vhost-user-vsock";
+}
+
+function worstStory(cell: CellRecord, before?: CellRecord): string[] {
+  const was = before === undefined ? "" : ` (before: ${before.verdict})`;
+  return [
+    ...wrap(`${cellName(cell)}: ${cell.verdict}${was}, since ${cell.reason}.`, MAIL_WIDTH),
+    "",
+    ...wrap(cell.story.summary, MAIL_WIDTH),
+    "",
+    ...wrap(assumptions(cell.config), MAIL_WIDTH, { first: "Assumed: " }),
+    "",
+    ...steps(cell.story.steps, MAIL_WIDTH),
+    "",
+    ...beliefs(cell, MAIL_WIDTH),
+    "",
+    ...wrap(`${listed([...cell.sources])}.`, MAIL_WIDTH, { first: "Sources: " }),
+  ];
+}
+
+function ending({ command, version }: MailContext, cell: CellRecord | undefined): string[] {
+  return [
+    "To reproduce:",
+    "",
+    ...commandLines(command),
+    "",
+    ...wrap(METHOD, MAIL_WIDTH),
+    ...(cell === undefined ? [] : wrap(MARKS, MAIL_WIDTH)),
+    "",
+    `(${version})`,
+  ];
+}
+
+/** A shell command in lines that may be pasted: broken between words, or, where a word is too long, within it. */
+export function commandLines(command: readonly string[]): string[] {
+  const indent = "  ";
+  const lines: string[] = [];
+  let line = indent;
+  for (const word of command.map(shellWord)) {
+    const isFirst = line.trim() === "";
+    if (!isFirst && line.length + 1 + word.length > MAIL_WIDTH - 2) {
+      lines.push(`${line} \\`);
+      line = `${indent}    ${word}`;
+    } else {
+      line += isFirst ? word : ` ${word}`;
+    }
+    while (line.length > MAIL_WIDTH - 2) {
+      // The shell takes a backslash and a newline for nothing at all, as long as no space follows and the backslash is
+      // not itself behind one.
+      const end = line[MAIL_WIDTH - 3] === "\\" ? MAIL_WIDTH - 3 : MAIL_WIDTH - 2;
+      lines.push(`${line.slice(0, end)}\\`);
+      line = line.slice(end);
+    }
+  }
+  return [...lines, line];
+}
+
+/** A word as a shell reads it back. Every odd character gets a backslash, so that it can be broken anywhere else. */
+export function shellWord(word: string): string {
+  return word === "" ? "''" : word.replace(/[^\w@%+=:,./-]/gu, (character) => `\\${character}`);
+}
+
+function regzbotLine(introduced: string): string {
+  return `#regzbot introduced: ${introduced}`;
+}
+
+/** The commit that brought it, or the range of versions in which it came. */
+export function introduction(after: Side, before: Side): string {
+  const known = new Set(before.source.flatMap(commitsIn));
+  const commit = after.source.flatMap(commitsIn).find((found) => !known.has(found));
+  return commit ?? `${versionOf(before)}..${versionOf(after)}`;
+}
+
+function commitOf(source: readonly string[]): string | undefined {
+  return source.flatMap(commitsIn)[0];
+}
+
+/** Abbreviated hashes too, as kernel mails use them; at least one letter and one digit, so that no number is one. */
+function commitsIn(text: string): string[] {
+  return (text.match(/\b[0-9a-f]{9,40}\b/g) ?? []).filter((word) => /[a-f]/.test(word) && /\d/.test(word));
+}
+
+/** `v5.15` of a name that ends in a version, else the name itself. */
+function versionOf({ label }: Side): string {
+  const [version] = /\d+(?:\.\d+)+$/.exec(label) ?? [];
+  return version === undefined ? label : `v${version}`;
+}
+
+function section(lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [...lines, ""];
+}
