@@ -32,6 +32,11 @@ export interface ModelledDevice {
     readonly ownBit: number | undefined;
     /** SET_FEATURES that turns translation on or off forgets the ring addresses (Linux 6.12). */
     readonly togglingClearsAddresses: boolean;
+    /**
+     * Once translation is on, SET_FEATURES without what enables it turns it off. Where it does not, the mappings stay
+     * and addresses go on being looked up in them (Linux before the hardening of 6.12).
+     */
+    readonly turnsOffAgain: boolean;
     /** When ring areas have to be mapped: at the start, which fails otherwise (Linux), or when first used (DPDK). */
     readonly ringsNeeded: "at-start" | "when-used";
     /** Takes INVALIDATE seriously; a device that does not is broken. */

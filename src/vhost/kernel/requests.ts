@@ -49,7 +49,11 @@ export type KernelErrno =
   | "EADDRINUSE"
   | "EPERM"
   | "EAGAIN"
-  | "ENODEV";
+  | "ENODEV"
+  | "EBADF"
+  | "E2BIG"
+  | "ENOBUFS"
+  | "ENOTTY";
 
 export type KernelResult =
   /** `value` is what GET_FEATURES, GET_BACKEND_FEATURES and GET_VRING_BASE give; 0n otherwise. */
