@@ -195,7 +195,7 @@ export class BackendSession implements EventHandler {
  * with a u64"; a message with a reply of its own gets that, or its error form: a u64 that is not 0 where the reply
  * is a result, no payload otherwise (VHOST_USER_GET_CONFIG says so, and QEMU takes any other size for an error).
  */
-function replyTo(
+export function replyTo(
   header: Header,
   record: NamedMessage | undefined,
   answer: Answer,
