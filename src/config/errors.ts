@@ -41,6 +41,9 @@ export type ConfigErrorCode =
   | "fd-conflict"
   | "fd-unusable"
   | "file-unreadable"
+  | "file-unwritable"
+  /** Two profiles of one kind and name, which could not be told apart. */
+  | "profile-twice"
   | "yaml-syntax"
   /** Valid YAML of another shape: not a list of VMs, not a profile. */
   | "file-shape"

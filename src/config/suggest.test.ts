@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import fc from "fast-check";
-import { didYouMean, editDistance, nearest } from "./suggest.js";
+import { didYouMean, editDistance, nearest, nearWords } from "./suggest.js";
 
 /** The recursive definition of optimal string alignment. */
 function naiveDistance(from: string, to: string): number {
@@ -35,4 +35,12 @@ it("the nearest word is suggested, and none for a word that is like none", () =>
   assert.equal(nearest("colour", known), undefined);
   assert.equal(didYouMean("udspath", known), "; did you mean uds-path?");
   assert.equal(didYouMean("x", known), "");
+});
+
+it("all near words are slips of what was typed, or have it in them, the nearest first", () => {
+  const known = ["qemu-10.0", "qemu-7.2", "crosvm-2022-07", "crosvm-2022-08"];
+  assert.deepEqual(nearWords("qemu-7.3", known), ["qemu-7.2"]);
+  assert.deepEqual(nearWords("qemu", known), ["qemu-7.2", "qemu-10.0"]);
+  assert.deepEqual(nearWords("crosvm-2022-07", known), ["crosvm-2022-07", "crosvm-2022-08"]);
+  assert.deepEqual(nearWords("firecracker", known), []);
 });

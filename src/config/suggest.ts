@@ -44,3 +44,21 @@ export function editDistance(from: string, to: string): number {
   }
   return previous[to.length];
 }
+
+const MOST_WORDS = 5;
+/** A shorter word is a part of too many names to mean one of them. */
+const SHORTEST_PART = 3;
+
+/** The known words like the one typed, nearest first: slips of it, then those that it is a part of. */
+export function nearWords(typed: string, known: readonly string[]): readonly string[] {
+  const furthest = Math.max(1, Math.floor(typed.length / 3));
+  const ranked = known.flatMap((word) => {
+    const distance = editDistance(typed, word);
+    if (distance <= furthest) return [{ word, rank: distance }];
+    return typed.length >= SHORTEST_PART && word.includes(typed) ? [{ word, rank: furthest + 1 }] : [];
+  });
+  return ranked
+    .sort((a, b) => a.rank - b.rank)
+    .slice(0, MOST_WORDS)
+    .map(({ word }) => word);
+}
