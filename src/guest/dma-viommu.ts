@@ -93,8 +93,8 @@ export class ViommuMapper implements DmaMapper {
   flush(): void {
     if (this.#flushQueue.length === 0) return;
     // Everything, as intel-iommu's domain-wide flush: two ranges, so that none has a length of 2^64.
-    this.onInvalidate(0n, 1n << 63n);
-    this.onInvalidate(1n << 63n, 1n << 63n);
+    this.onInvalidate(0n, 1n << 63n, "everything");
+    this.onInvalidate(1n << 63n, 1n << 63n, "everything");
     for (const { firstPage, pages } of this.#flushQueue.splice(0)) this.#addresses.give(firstPage, pages);
   }
 
@@ -120,7 +120,7 @@ export class ViommuMapper implements DmaMapper {
       if (this.#flushQueue.length >= FLUSH_QUEUE_LENGTH) this.flush();
       return;
     }
-    this.onInvalidate(BigInt(firstPage) << 12n, BigInt(pages * PAGE_BYTES));
+    this.onInvalidate(BigInt(firstPage) << 12n, BigInt(pages * PAGE_BYTES), "pages");
     this.#addresses.give(firstPage, pages);
   }
 }

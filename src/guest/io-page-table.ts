@@ -18,8 +18,11 @@ export interface IoTranslations {
   lookup(iova: bigint): IoPage | undefined;
 }
 
-/** Told of addresses that a device must not use any more; returns once it cannot. */
-export type IotlbInvalidator = (iova: bigint, bytes: bigint) => void;
+/**
+ * Told of addresses that a device must not use any more; returns once it cannot. `reach`: the pages of one unmapping,
+ * or everything that lazy unmapping has put off, told as the whole of the space.
+ */
+export type IotlbInvalidator = (iova: bigint, bytes: bigint, reach: "pages" | "everything") => void;
 
 const PAGE_SHIFT = 12n;
 const PAGE_BYTES = 4096;
@@ -51,6 +54,14 @@ export class IoPageTable implements IoTranslations {
 
   isMapped(page: number): boolean {
     return this.#entries.has(page);
+  }
+
+  /** Whether some address leads to the page that holds `gpa`, for that access: what a device may reach just now. */
+  reaches(gpa: number, access: Access): boolean {
+    const gpaPage = Math.floor(gpa / PAGE_BYTES);
+    for (const entry of this.#entries.values())
+      if (Math.floor(entry / 4) === gpaPage && ((entry % 4) & access) === access) return true;
+    return false;
   }
 
   lookup(iova: bigint): IoPage | undefined {

@@ -46,9 +46,9 @@ export interface FrontEndOptions {
   readonly now?: () => number;
   /**
    * Called for each MISS that the back-end sends; it usually answers with `iotlbUpdate`. Whether that was possible is
-   * what a MISS that asks for a reply is answered with. Default: nothing is mapped.
+   * what a MISS that asks for a reply is answered with; undefined: it gets none all the same. Default: nothing is mapped.
    */
-  readonly onMiss?: (miss: IotlbMessage) => boolean;
+  readonly onMiss?: (miss: IotlbMessage) => boolean | undefined;
 }
 
 const NOTHING: Payload = { kind: "none" };
@@ -61,7 +61,7 @@ export class FrontEndConnection {
   protocolFeatures = 0n;
   /** How many MISS messages came. */
   missCount = 0;
-  onMiss: (miss: IotlbMessage) => boolean;
+  onMiss: (miss: IotlbMessage) => boolean | undefined;
 
   readonly #fd: number;
   readonly #timeoutMs: number;
@@ -261,13 +261,14 @@ export class FrontEndConnection {
   }
 
   #answerQuestion({ payload, header, needReply }: Message): void {
-    let isAnswered = false;
+    let isAnswered: boolean | undefined = false;
     if (payload.kind === "iotlb" && payload.type === IOTLB_TYPE.MISS) {
       this.missCount++;
       isAnswered = this.onMiss(payload);
     }
     // "Front-end answers u64 only if REPLY_ACK && need_reply", after the UPDATE on the main socket.
-    if (!needReply || !has(this.protocolFeatures, PROTOCOL_F.REPLY_ACK) || this.#channelFd < 0) return;
+    if (isAnswered === undefined || !needReply) return;
+    if (!has(this.protocolFeatures, PROTOCOL_F.REPLY_ACK) || this.#channelFd < 0) return;
     sendMessage(this.#channelFd, encodeAck(header, isAnswered ? 0n : 1n));
   }
 }

@@ -2,7 +2,11 @@
  * What every player of a VMM profile is, whichever transport it drives: the steps of a device's life as a VMM goes
  * through them, the words that were negotiated, and what it reports while it does. Must not know the device.
  */
+import type { GuestRam } from "../guest/guest-ram.js";
+import type { Viommu } from "../guest/platform.js";
+import type { VmmProfile } from "../profiles/vmm-profile.js";
 import type { RingAddresses } from "../vhost/ring-state.js";
+import type { MachineOptions } from "./negotiation.js";
 
 /** One queue of the guest's driver, as a VMM gets to know it. */
 export interface GuestQueue {
@@ -60,6 +64,16 @@ export type VmmEvent =
   | { readonly kind: "died"; readonly text: string };
 
 export type VmmObserver = (event: VmmEvent) => void;
+
+/** What every player is made of. */
+export interface PlayerParts {
+  readonly profile: VmmProfile;
+  readonly machine: MachineOptions;
+  readonly ram: GuestRam;
+  /** The guest's vIOMMU; it stands in front of the device only if `machine.viommu`. */
+  readonly viommu: Viommu | undefined;
+  readonly observer?: VmmObserver | undefined;
+}
 
 export interface VmmPlayer {
   readonly negotiation: NegotiationRecord;

@@ -7,13 +7,16 @@ import type { Framing } from "../guest/framing.js";
 import { createPlatform, type Platform, type PlatformOptions } from "../guest/platform.js";
 import { VsockDriver } from "../guest/vsock-driver.js";
 import { EventLoop } from "../linux/event-loop.js";
-import { FrontEnd, type NegotiationRecord, StartRefused } from "./front-end.js";
+import type { VmmProfile } from "../profiles/vmm-profile.js";
+import { FrontEnd } from "./front-end.js";
 import { LoopPump } from "./loop-pump.js";
-import type { FrontEndProfile, MachineOptions } from "./profile.js";
+import type { MachineOptions } from "./negotiation.js";
+import { type NegotiationRecord, StartRefused } from "./player.js";
 
 export interface VirtualMachineOptions {
   readonly socketPath: string;
-  readonly profile: FrontEndProfile;
+  /** Of a VMM that speaks vhost-user. */
+  readonly profile: VmmProfile;
   /** What the guest is; its DMA has to suit `machine`. */
   readonly platform: PlatformOptions;
   /** What differs from the machine that such a guest runs on (`machineFor`). */
@@ -52,7 +55,7 @@ export class VirtualMachine {
     this.#ownsPlatform = platform === undefined;
     const { ram, viommu, kind } = this.platform;
     this.frontEnd = new FrontEnd({
-      socketPath: options.socketPath,
+      socket: options.socketPath,
       profile: options.profile,
       machine: { ...machineFor(kind), ...options.machine },
       ram,

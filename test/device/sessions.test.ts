@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { DMA_KINDS } from "../../src/guest/dma.js";
 import { F, mask } from "../../src/virtio/index.js";
-import { StartRefused } from "../../src/vmm/front-end.js";
+import { StartRefused } from "../../src/vmm/player.js";
 import { CROSVM } from "../../src/vmm/profiles.js";
 import { assertWorks, Rig, readExactly, readToEnd, SUITE_TIMEOUT_MS } from "./rig.js";
 

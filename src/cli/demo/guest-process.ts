@@ -6,7 +6,7 @@
 import type { DmaKind } from "../../guest/dma.js";
 import type { GuestListener } from "../../guest/listener.js";
 import { hex } from "../../virtio/index.js";
-import { StartRefused } from "../../vmm/front-end.js";
+import { StartRefused } from "../../vmm/player.js";
 import { CROSVM, QEMU } from "../../vmm/profiles.js";
 import { VirtualMachine } from "../../vmm/virtual-machine.js";
 import { Shutdown } from "../../vsock/header.js";
@@ -64,8 +64,8 @@ async function receive(from: GuestListener | undefined, expectedBytes: number): 
 function powerOff(): FromGuest {
   const { frontEnd } = running();
   running().close();
-  const { iotlb, session } = frontEnd;
-  if (iotlb === undefined) return { kind: "off", iotlb: undefined };
+  const { iotlb, negotiation, session } = frontEnd;
+  if (iotlb === undefined || !negotiation.translates) return { kind: "off", iotlb: undefined };
   const { updates, invalidations } = iotlb;
   return { kind: "off", iotlb: { misses: session.missCount, updates, invalidations } };
 }

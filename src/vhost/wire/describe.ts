@@ -10,6 +10,7 @@ import type { Frame } from "./frame-decoder.js";
 import { isReply, needsReply } from "./header.js";
 import type { Message } from "./message.js";
 import type { U64Meaning } from "./message-record.js";
+import type { NamedMessage } from "./messages.js";
 import { IOTLB_TYPE, type IotlbMessage, type MemRegion, type Payload, VRING_FLAG_LOG } from "./payload.js";
 
 /** What a printer has to know to give bits their names. */
@@ -32,6 +33,11 @@ export function describeMessage(message: Message, options: DescribeOptions = {})
   words.push(describePayload(payload, meaning, options));
   if (fds.length > 0) words.push(`fds=${fds.length}`);
   return words.filter((word) => word !== "").join(" ");
+}
+
+/** What a reply says, without the name of its message: `0x1… […]`, `q0 num=7`. */
+export function describeReply(record: NamedMessage, payload: Payload, options: DescribeOptions = {}): string {
+  return describePayload(payload, record.u64?.reply ?? "result", options);
 }
 
 /** One line for a frame that could not be decoded: numbers only. */

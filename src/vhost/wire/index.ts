@@ -1,6 +1,12 @@
 /** The public surface of src/vhost/wire: vhost-user messages as bytes, as values and as lines of text. */
 export { BACKEND_MESSAGES } from "./backend-messages.js";
-export { type DescribeOptions, describeFrame, describeIotlb, describeMessage } from "./describe.js";
+export {
+  type DescribeOptions,
+  describeFrame,
+  describeIotlb,
+  describeMessage,
+  describeReply,
+} from "./describe.js";
 export { type Outcome, WireError, type WireErrorCode } from "./error.js";
 export { type Frame, FrameDecoder } from "./frame-decoder.js";
 export { FRONTEND_MESSAGES } from "./frontend-messages.js";
