@@ -703,7 +703,6 @@ const ringSettings: KernelScript[] = [
     memory(),
     memory({ guestAddress: 0xffff_ffff_ffff_f000n, size: 0x2000n, userAddress: user(0) }),
   ),
-  ),
   script(
     "a packet outside guest memory",
     setUp(PLAIN, user),
