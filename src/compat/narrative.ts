@@ -60,7 +60,7 @@ export function narrative(cell: Cell, options: NarrativeOptions): string[] {
     "",
     ...beliefs(cell, width),
     "",
-    ...row(cell.verdict, VERDICT_TEXTS[cell.verdict].meaning),
+    ...row("meaning", VERDICT_TEXTS[cell.verdict].meaning),
     ...row("evidence", EVIDENCE[cell.evidence]),
     ...sources,
     ...again,

@@ -22,6 +22,8 @@ export interface TableOptions {
 const GAP = "  ";
 const INDENT = "  ";
 const NOT_APPLICABLE = "·";
+/** A name of this width, `linux-5.15`, stands in one piece above however narrow a column. */
+const UNBROKEN_NAME = 10;
 
 /** Behind a verdict: what stands behind it. Most of them are derived, and bear no mark. */
 export const EVIDENCE_MARKS: Readonly<Record<Cell["evidence"], string>> = {
@@ -118,9 +120,13 @@ class Block {
     for (const some of fitting(columns, this.options.width - INDENT.length - labelWidth)) {
       const height = Math.max(...some.map(({ header }) => header.length));
       const rows = [
+        // Names stand on their columns, however many lines they have.
         ...Array.from({ length: height }, (_, line) => ({
-          label: line === 0 ? title : "",
-          texts: some.map(({ header }) => ({ tone: "faint" as const, text: header[line] ?? "" })),
+          label: line === height - 1 ? title : "",
+          texts: some.map(({ header }) => ({
+            tone: "faint" as const,
+            text: header[line - height + header.length] ?? "",
+          })),
           tone: "faint" as const,
         })),
         ...vmms.map((label, row) => ({
@@ -142,7 +148,7 @@ class Block {
       return { tone: cell.verdict, text };
     });
     const widest = Math.max(...entries.map(({ text }) => columnsOf(text)));
-    const header = headerLines(device, widest);
+    const header = headerLines(device, Math.max(widest, UNBROKEN_NAME));
     return { entries, header, width: Math.max(widest, ...header.map(columnsOf)) };
   }
 
