@@ -8,6 +8,7 @@ import { closeSync } from "node:fs";
 import { duplicate } from "../linux/duplicate.js";
 import { SystemCallError } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
+import { signalEventfd } from "../linux/eventfd.js";
 import { type Logger, silentLogger } from "../log/logger.js";
 import { MemoryError } from "../memory/errors.js";
 import type { AccessWatcher } from "../memory/watched-space.js";
@@ -255,12 +256,16 @@ export class KernelModel implements KernelVhost {
     if (this.#device.iotlb.enabledBy === "never") return failed("EINVAL");
     const result = this.#model.iotlbMessage(message);
     if (!result.ok) return failed(result.errno);
-    if (result.answered.size > 0) {
-      // vhost_iotlb_notify_vq: the rings that had asked are looked at again, and no others are.
-      if (result.answered.has(VSOCK_QUEUE.rx)) this.#prefetchDue = true;
-      this.#plane.memoryAvailable();
-    }
+    for (const index of result.answered) this.#requeue(index);
     return succeeded();
+  }
+
+  /** vhost_iotlb_notify_vq: does what a kick does for a ring that had asked, and for no other. */
+  #requeue(index: number): void {
+    if (index === VSOCK_QUEUE.rx) this.#prefetchDue = true;
+    const { kick } = this.#model.rings.all[index];
+    if (kick.fd >= 0) signalEventfd(kick.fd);
+    else this.#plane.memoryAvailable();
   }
 
   read(): IotlbMessage | undefined {
