@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "move data between a device and a built-in guest, and say what was negotiated",
     run: async (argv) => (await import("./demo.js")).demoCommand(argv),
   },
+  compat: {
+    summary: "run the compatibility matrix of guests, VMMs and vsock devices, and explain its cells",
+    run: async (argv) => (await import("./compat.js")).compatCommand(argv),
+  },
   features: {
     summary: "decode a feature word: what each bit means to guest, vhost and vhost-user",
     run: async (argv) => (await import("./features.js")).featuresCommand(argv),

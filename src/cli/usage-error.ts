@@ -16,6 +16,7 @@ export type UsageErrorCode =
   | "word-malformed"
   | "feature-unknown"
   | "nothing-to-decode"
+  | "nothing-to-mail"
   | "nothing-to-serve";
 
 export class UsageError extends OperatorError {

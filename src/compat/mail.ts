@@ -68,8 +68,8 @@ function encoded(text: string): string {
   if (isPlainAscii(text)) return text;
   const words: string[] = [];
   let chunk = "";
-  // 45 bytes are 60 in base64; with `=?UTF-8?B?` and `?=` that is 72.
-  const largestChunkBytes = 45;
+  // 39 bytes are 52 in base64; with `Subject: `, `=?UTF-8?B?` and `?=` that is 73.
+  const largestChunkBytes = 39;
   for (const character of text) {
     if (Buffer.byteLength(chunk + character) > largestChunkBytes) {
       words.push(chunk);

@@ -28,15 +28,15 @@ describe("the story of a cell", () => {
   });
 
   it("has every step in order, numbered, with who did it", () => {
-    const steps = lines.filter((line) => /^ \d /.test(line)).map((line) => line.slice(0, 22).trim());
+    const steps = lines.flatMap((line) => /^ (\d {2}\w+ +\S+ \S+)/.exec(line)?.[1] ?? []);
     assert.deepEqual(steps, [
-      "1  device  offers 0x33",
-      "2  VMM     believes: b",
-      "3  guest   acknowledge",
-      "4  VMM     VHOST_SET_F",
-      "5  device  believes: b",
-      "6  device  looks up th",
-      "7  VMM     VHOST_VSOCK",
+      "1  device  offers 0x33d000002,",
+      "2  VMM     believes: bit",
+      "3  guest   acknowledges 0x330000000",
+      "4  VMM     VHOST_SET_FEATURES 0x330000000",
+      "5  device  believes: bit",
+      "6  device  looks up",
+      "7  VMM     VHOST_VSOCK_SET_RUNNING →",
     ]);
   });
 
