@@ -79,12 +79,12 @@ export class KernelModel implements KernelVhost {
     loop.afterEvents(this.#afterEvents);
     this.#plane = new DataPlane({ loop, log, endpoints, queueCount: QUEUES });
     this.#model = new VhostModel({
-      loop,
       device: this.#device,
       plane: this.#plane,
       log,
       watcher,
       checksUserAddresses: false,
+      onMiss: () => {},
     });
     // vhost_vq_reset.
     for (const ring of this.#model.rings.all) ring.size = 1;

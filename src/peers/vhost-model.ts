@@ -4,7 +4,6 @@
  * (drivers/vhost/vhost.c, vsock.c). Its two faces are kernel-model.ts and backend-model.ts.
  * Must not know ioctls or messages, guests or VMMs.
  */
-import type { EventLoop } from "../linux/event-loop.js";
 import type { Logger } from "../log/logger.js";
 import { Access, Outcome } from "../memory/address.js";
 import type { AddressSpace } from "../memory/address-space.js";
@@ -31,7 +30,6 @@ const NOWHERE: RingAddresses = { desc: 0n, avail: 0n, used: 0n };
 const USED_HEAD_BYTES = 4;
 
 export interface VhostModelParts {
-  readonly loop: EventLoop;
   readonly device: ModelledDevice;
   readonly plane: DataPlane;
   readonly log: Logger;
@@ -41,6 +39,8 @@ export interface VhostModelParts {
    * lives in the front-end's own address space, and finds out when it gets there.
    */
   readonly checksUserAddresses: boolean;
+  /** A question was noted. */
+  readonly onMiss: () => void;
 }
 
 /** What became of an IOTLB message. */
@@ -255,7 +255,10 @@ export class VhostModel {
       new PeerSpace({
         iotlb,
         memory: this.memory,
-        ask: (iova, access) => this.misses.note({ ring: ring.index, iova, access }),
+        ask: (iova, access) => {
+          this.misses.note({ ring: ring.index, iova, access });
+          this.#parts.onMiss();
+        },
         asksForPermission: !this.#isLikeLinux,
       });
     return { ring: this.#watched(space(), "ring"), buffer: this.#watched(space(), "buffer") };
