@@ -35,6 +35,8 @@ export interface VsockDriverOptions {
   readonly framing?: Framing;
   /** `buf_alloc` of each connection; default 256 KiB. */
   readonly bufferBytes?: number;
+  /** Instead of the DMA that platform and features ask for: a hostile driver's (`dma-hostile.ts`). */
+  readonly dma?: DmaMapper;
 }
 
 /** What Linux posts to the event queue: 8 buffers of one `struct virtio_vsock_event { le32 id; }`. */
@@ -69,7 +71,8 @@ export class VsockDriver implements ConnectionHost {
     const { platform, features, loop } = options;
     this.#options = options;
     this.#ram = platform.ram;
-    this.dma = has(features, F.ACCESS_PLATFORM) ? platform.mapper : new DirectMapper(platform.ram);
+    const honest = has(features, F.ACCESS_PLATFORM) ? platform.mapper : new DirectMapper(platform.ram);
+    this.dma = options.dma ?? honest;
     const framing = options.framing ?? LINUX;
     const size = options.queueSize ?? DEFAULT_QUEUE_SIZE;
     const mostBuffers = Transmitter.mostBuffers(framing);

@@ -73,5 +73,7 @@ export class Epoll {
 
   close(): void {
     closeSync(this.#fd);
+    this.#events.release();
+    this.#argument.release();
   }
 }

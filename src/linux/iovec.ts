@@ -27,6 +27,11 @@ export class IovecList {
     this.#words = this.#memory.u32;
   }
 
+  /** Gives the memory back; the list is not used any more. */
+  release(): void {
+    this.#memory.release();
+  }
+
   get isFull(): boolean {
     return this.count === this.capacity;
   }

@@ -35,6 +35,11 @@ export class PayloadBatch {
     this.#iovecs.clear();
   }
 
+  /** The switch is closed. */
+  release(): void {
+    this.#iovecs.release();
+  }
+
   /** Flushes if payload of `connection` waits here. */
   flushOf(connection: Connection): void {
     if (this.#connection === connection) this.flush();

@@ -48,6 +48,11 @@ export class ReceivePump {
     while (this.#data.first !== undefined) this.#data.first.leave();
   }
 
+  /** The switch is closed. */
+  release(): void {
+    this.#iovecs.release();
+  }
+
   /** See `VsockSwitch.pump`. */
   run(ring: ReceiveRing, mostPackets: number): "idle" | "starved" | "more" {
     this.#packetsLeft = mostPackets;

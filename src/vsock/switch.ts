@@ -391,5 +391,7 @@ export class VsockSwitch implements ConnectionOwner {
   close(): void {
     this.reset("the device is closed");
     for (const connection of [...this.#draining]) connection.discard();
+    this.#batch.release();
+    this.#pump.release();
   }
 }

@@ -1,0 +1,120 @@
+/**
+ * From facts to a verdict, and its reason in one clause. Several can be true of one cell; the worst counts. Pure; must
+ * not know any profile by name.
+ */
+import { F, has } from "../virtio/index.js";
+import type { CellFacts } from "./cell-run.js";
+import { compareVerdicts, type Verdict } from "./record.js";
+import { describePlace } from "./witness.js";
+
+export interface Judgement {
+  readonly verdict: Verdict;
+  readonly reason: string;
+}
+
+type Judge = (facts: CellFacts) => string | undefined;
+
+const JUDGES: Readonly<Record<Exclude<Verdict, "works">, Judge>> = {
+  exposes: exposure,
+  corrupts: corruption,
+  faults: fault,
+  crashes: ({ death }) => death && `${ACTORS[death.by]} dies: ${death.text}`,
+  stalls: stall,
+  "fails-to-start": failureToStart,
+  refused: ({ refusal, chronicle, deviceView, witness }) => {
+    if (refusal !== undefined) return `${ACTORS[refusal.by]} declines: ${refusal.text}`;
+    if (deviceView.translation !== "refused" || witness.count("first-ring") > 0) return undefined;
+    return chronicle.has("decided") ? `the device declines: ${uncapitalised(deviceView.because)}` : undefined;
+  },
+};
+
+const ACTORS = { guest: "the guest", vmm: "the VMM", device: "the device" } as const;
+
+export function judge(facts: CellFacts): Judgement {
+  const found = Object.entries(JUDGES).flatMap(([verdict, why]) => {
+    const reason = why(facts);
+    return reason === undefined ? [] : [{ verdict: verdict as Verdict, reason }];
+  });
+  const worst = found.reduce<Judgement | undefined>(
+    (a, b) => (a === undefined || compareVerdicts(b.verdict, a.verdict) > 0 ? b : a),
+    undefined,
+  );
+  if (worst === undefined) return { verdict: "works", reason: whyItWorks(facts) };
+  const { hostile } = facts.guest;
+  const isContained = hostile !== undefined && compareVerdicts(worst.verdict, "stalls") <= 0;
+  return isContained ? { ...worst, reason: `contained: ${worst.reason}` } : worst;
+}
+
+function failureToStart({ startFailure, witness }: CellFacts): string | undefined {
+  if (startFailure === undefined) return undefined;
+  const missing = witness.first.get("missing");
+  const because = missing === undefined ? "" : `: ${describePlace(missing)} is not in its IOTLB`;
+  return `${startFailure.text}${because}`;
+}
+
+function exposure({ witness, canary, guest }: CellFacts): string | undefined {
+  const reached = witness.first.get("canary");
+  if (guest.hostile !== undefined && (reached ?? witness.first.get("withheld")) !== undefined)
+    return "rings and buffers at addresses of the driver's choice are reached, though nothing is mapped";
+  if (reached !== undefined || canary?.cameOut === true || canary?.changed === true) {
+    const way = reached === undefined ? "" : ` by its ${WAYS[reached.space]} address`;
+    return `a page that the vIOMMU never mapped is reached${way}`;
+  }
+  const withheld = witness.first.get("withheld");
+  return withheld && `the device reaches ${describePlace(withheld)}, which the vIOMMU does not map`;
+}
+
+const WAYS = { gpa: "guest-physical", uva: "user", iova: "I/O virtual" } as const;
+
+function corruption({ witness, traffic }: CellFacts): string | undefined {
+  const stale = witness.first.get("stale");
+  const wrong = traffic?.streams.find(({ differsAt }) => differsAt !== undefined);
+  if (stale !== undefined) {
+    const data = wrong === undefined ? "" : `; ${wrong.what} is wrong from byte ${wrong.differsAt} on`;
+    return `the device uses a mapping that the guest has taken back${data}`;
+  }
+  return wrong && `${wrong.what} is wrong from byte ${wrong.differsAt} on`;
+}
+
+function fault({ witness }: CellFacts): string | undefined {
+  const touched = witness.first.get("private");
+  if (touched === undefined) return undefined;
+  const what = touched.use === "ring" ? "a ring" : "a buffer";
+  return `the device touches ${what} in the guest's private memory`;
+}
+
+function stall(facts: CellFacts): string | undefined {
+  const { traffic, breakdown, death, deviceView, witness } = facts;
+  if (traffic === undefined || death !== undefined) return undefined;
+  const [first] = traffic.streams;
+  const isComplete = traffic.state === "done" && first.receivedBytes === first.expectedBytes;
+  if (isComplete && breakdown === undefined) return undefined;
+  if (deviceView.translation === "refused" && witness.count("first-ring") === 0) return undefined;
+  return waiting(facts);
+}
+
+function waiting({ waitsFor, breakdown, chronicle, witness, traffic }: CellFacts): string {
+  if (breakdown !== undefined) return `the session breaks: ${breakdown.text}`;
+  const questions = chronicle.has("iotlb");
+  if (waitsFor !== undefined) {
+    const asked = questions ? "asked for" : "missing";
+    return `a mapping for ${describePlace(waitsFor)} is ${asked} and never comes`;
+  }
+  const broken = chronicle.logged.get("ring-broken") ?? chronicle.logged.get("ring-held");
+  if (broken !== undefined) return broken.message;
+  const nowhere = witness.first.get("nowhere");
+  if (nowhere !== undefined) return `${describePlace(nowhere)} is looked up, and nothing is there`;
+  return traffic?.problem ?? "no data moves, and nobody has anything left to do";
+}
+
+function whyItWorks({ negotiation, deviceView, guestHas33 }: CellFacts): string {
+  if (deviceView.translation === "on") return "every address goes through the IOTLB, which the VMM fills";
+  if (!guestHas33) return "nobody speaks of bit 33, and addresses are not translated";
+  return has(negotiation.sentToBackend, F.ACCESS_PLATFORM)
+    ? "bit 33 reaches the device, which does not take it for a wish to translate"
+    : "bit 33 stays between guest and VMM, and addresses are not translated";
+}
+
+function uncapitalised(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
