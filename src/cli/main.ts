@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "run the compatibility matrix of guests, VMMs and vsock devices, and explain its cells",
     run: async (argv) => (await import("./compat.js")).compatCommand(argv),
   },
+  observe: {
+    summary: "play back-ends to a real VMM and write its profile from what it does",
+    run: async (argv) => (await import("./observe.js")).observeCommand(argv),
+  },
   features: {
     summary: "decode a feature word: what each bit means to guest, vhost and vhost-user",
     run: async (argv) => (await import("./features.js")).featuresCommand(argv),

@@ -40,10 +40,7 @@ export class ChannelTap {
     const [near, sessionFd] = socketPair();
     this.#near = near;
     this.sessionFd = sessionFd;
-    this.#tokens = [
-      token,
-      loop.watch(near, EPOLLIN, { onEvents: () => this.#take(this.#near, "back-end") }),
-    ];
+    this.#tokens = [token, loop.watch(near, EPOLLIN, { onEvents: () => this.#take(this.#near, "back-end") })];
   }
 
   get isOpen(): boolean {

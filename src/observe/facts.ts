@@ -39,9 +39,9 @@ export interface SessionFacts {
   readonly configFlags: number | undefined;
   readonly usesStatus: boolean;
   readonly resetsBeforeStart: boolean;
-  /** Ring steps before SET_FEATURES. */
+  /** Ring steps before that. */
   readonly earlyRings: readonly RingStep[];
-  /** From SET_FEATURES until the start was over. */
+  /** From SET_FEATURES, or ring steps straight before it, until the start was over. */
   readonly start: readonly SeenStep[];
   /** Steps whose messages asked for an acknowledgement, and those whose messages never did. */
   readonly needReply: ReadonlySet<Step>;
@@ -61,10 +61,11 @@ export function factsOf(record: SessionRecord): SessionFacts {
   const named = (name: FrontendMessageName): Message | undefined =>
     heard.find(({ message }) => message.record.name === name)?.message;
   const featuresAt = positionOf(heard, "SET_FEATURES");
+  const startAt = startPosition(heard, featuresAt);
   const before = heard.slice(0, featuresAt);
-  const start = startOf(record, heard, featuresAt);
   const config = named("GET_CONFIG")?.payload;
   const acknowledgement = acknowledgementsOf(heard);
+  const start = startOf(record, heard.slice(startAt));
   return {
     record,
     features: wordOf(named("SET_FEATURES")),
@@ -74,11 +75,11 @@ export function factsOf(record: SessionRecord): SessionFacts {
     configFlags: config?.kind === "config" ? config.flags : undefined,
     usesStatus: named("SET_STATUS") !== undefined,
     resetsBeforeStart: before.some(({ message }) => message.record.name === "RESET_DEVICE"),
-    earlyRings: earlyRingsOf(before),
-    start: start.steps,
+    earlyRings: earlyRingsOf(heard.slice(0, startAt)),
+    start,
     needReply: acknowledgement.asked,
     needNoReply: acknowledgement.notAsked,
-    queues: new Set(start.steps.filter(({ step }) => step === "kick").map(({ queue }) => queue)).size,
+    queues: new Set(start.filter(({ step }) => step === "kick").map(({ queue }) => queue)).size,
     ringAddresses: ringClasses(heard),
     iotlb: iotlbFacts(record),
     guestAnswered: record.transcript.marks.some(({ mark }) => mark === "guest-answered"),
@@ -113,21 +114,36 @@ function earlyRingsOf(before: readonly Entry[]): RingStep[] {
   return [...new Set(rings.map((seen) => (seen as SeenStep).step as RingStep))];
 }
 
-/** Everything from SET_FEATURES until nothing more came, or until the device was stopped again. */
-function startOf(
-  { transcript }: SessionRecord,
-  heard: readonly Entry[],
-  featuresAt: number,
-): { steps: readonly SeenStep[] } {
+/**
+ * Where the start begins: with SET_FEATURES, or with ring messages straight before it. Those belong to the start if
+ * they come after the configuration was read, so that the device was there before.
+ */
+function startPosition(heard: readonly Entry[], featuresAt: number): number {
+  let at = featuresAt;
+  while (at > 0 && isRing(heard[at - 1])) at--;
+  const earlier = heard.slice(0, at);
+  const isLater = earlier.some(({ message }) => message.record.name === "GET_CONFIG");
+  return isLater ? at : featuresAt;
+}
+
+function isRing({ message }: Entry): boolean {
+  const seen = stepOf(message);
+  return seen !== undefined && isRingStep(seen.step);
+}
+
+/** Every step of `heard` until nothing more came, or until the device was stopped again. */
+function startOf({ transcript }: SessionRecord, heard: readonly Entry[]): readonly SeenStep[] {
   const end = markAt(transcript.marks, "serving") ?? transcript.entries.length;
   const served = new Set(transcript.entries.slice(0, end));
   const steps: SeenStep[] = [];
-  for (const entry of heard.slice(featuresAt)) {
+  for (const entry of heard) {
     if (!served.has(entry) || endsStart(entry.message)) break;
-    const step = isUpdate(entry) ? ({ step: "used-rings", queue: undefined } as const) : stepOf(entry.message);
+    const step = isUpdate(entry)
+      ? ({ step: "used-rings", queue: undefined } as const)
+      : stepOf(entry.message);
     if (step !== undefined) steps.push(step);
   }
-  return { steps };
+  return steps;
 }
 
 function endsStart({ record, payload }: Message): boolean {

@@ -143,7 +143,7 @@ const OFFERS: readonly Offer[] = [
 ];
 
 /** What a machine with a vIOMMU can tell beyond one without. */
-const BEHIND_VIOMMU: readonly OfferId[] = ["everything", "without-33"];
+const BEHIND_VIOMMU: readonly OfferId[] = ["everything", "without-33", "protocol-bits"];
 
 /** The sessions of a run, in their order. */
 export function playsFor(machines: { readonly viommu: boolean }): Play[] {

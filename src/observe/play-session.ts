@@ -29,6 +29,8 @@ export interface SessionOptions extends Play {
   /** The shell command that starts the front-end; undefined where somebody else starts it. */
   readonly command: string | undefined;
   readonly timeoutMs: number;
+  /** Ends the session, with everything that belongs to it, and the wait for it with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export async function playSession(options: SessionOptions): Promise<SessionRecord> {
@@ -140,13 +142,13 @@ class SessionRun {
   /** What the program said last, once it had time to say it. */
   async #lastWords(): Promise<string | undefined> {
     if (this.program === undefined) return undefined;
-    await until(this.options.loop, () => this.program?.end !== undefined, LAST_WORDS_MS);
+    await this.#wait(() => this.program?.end !== undefined, LAST_WORDS_MS);
     return this.program.lastLine ?? this.program.end;
   }
 
   #wait(condition: () => boolean, limitMs = Number.POSITIVE_INFINITY): Promise<boolean> {
-    const remainingMs = this.#deadlineMs - performance.now();
-    return until(this.options.loop, condition, Math.min(limitMs, remainingMs));
+    const { loop, signal } = this.options;
+    return until(loop, condition, Math.min(limitMs, this.#deadlineMs - performance.now()), signal);
   }
 
   #ended(outcome: Outcome, says: string | undefined): SessionRecord {

@@ -8,10 +8,16 @@ import type { EventLoop } from "../linux/event-loop.js";
 /** How long Node's loop waits at most when ours has nothing to do. */
 const TURN_MS = 2;
 
-/** True as soon as `condition` holds, false if it does not within `limitMs`. */
-export async function until(loop: EventLoop, condition: () => boolean, limitMs: number): Promise<boolean> {
+/** True as soon as `condition` holds, false if it does not within `limitMs`. Throws the signal's reason. */
+export async function until(
+  loop: EventLoop,
+  condition: () => boolean,
+  limitMs: number,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
   const deadlineMs = performance.now() + limitMs;
   while (!condition()) {
+    signal?.throwIfAborted();
     if (performance.now() >= deadlineMs) return false;
     loop.turn(TURN_MS);
     await nodeTurn();
