@@ -113,7 +113,7 @@ export interface VmmProfile extends ProfileHead {
   readonly order: readonly OrderEntry[];
   /** How many of the three queues the device gets; the event queue is the last. */
   readonly queues: 2 | 3;
-  /** Vhost-user: ring steps that are done before the guest boots, for each queue, with eventfds of the VMM's own. */
+  /** Ring steps that are done before the guest boots, for each queue, with eventfds of the VMM's own. */
   readonly earlyRings: readonly RingStep[];
   /**
    * Vhost-user: steps whose messages ask for an acknowledgement, where REPLY_ACK was negotiated. IOTLB messages have an

@@ -5,7 +5,7 @@
  */
 import type { RingStep, SetupStep } from "../profiles/vmm-profile.js";
 import { describeKernelRequest, describeKernelResult } from "../vhost/kernel/describe.js";
-import type { KernelErrno, KernelRequest, KernelVhost } from "../vhost/kernel/requests.js";
+import type { KernelErrno, KernelRequest, KernelResult, KernelVhost } from "../vhost/kernel/requests.js";
 import { describeIotlb, IOTLB_TYPE, type IotlbMessage } from "../vhost/wire/index.js";
 import { BasePlayer } from "./base-player.js";
 import type { RemoteIotlb } from "./iotlb-server.js";
@@ -91,9 +91,11 @@ export class KernelFrontEnd extends BasePlayer {
     this.#setUps[step](queues);
   }
 
+  /** A kernel that does not know the question has none (QEMU, `vhost_kernel_set_backend_cap`). */
   #setBackendFeatures(): void {
-    const offered = this.#call({ name: "VHOST_GET_BACKEND_FEATURES" });
-    const features = offered & this.parts.profile.backendFeatures;
+    const offered = this.#ask({ name: "VHOST_GET_BACKEND_FEATURES" });
+    if (!offered.ok) return;
+    const features = offered.value & this.parts.profile.backendFeatures;
     this.#call({ name: "VHOST_SET_BACKEND_FEATURES", features });
   }
 
@@ -167,13 +169,18 @@ export class KernelFrontEnd extends BasePlayer {
     return error instanceof KernelError ? error.message : undefined;
   }
 
-  #call(request: KernelRequest): bigint {
+  #ask(request: KernelRequest): KernelResult {
     const result = this.#vhost.ioctl(request);
     this.tell({
       kind: "message",
       text: describeKernelRequest(request),
       result: describeKernelResult(request, result),
     });
+    return result;
+  }
+
+  #call(request: KernelRequest): bigint {
+    const result = this.#ask(request);
     if (!result.ok) throw new KernelError(request.name, result.errno);
     return result.value;
   }

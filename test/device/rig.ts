@@ -16,7 +16,7 @@ import type { GuestConnection } from "../../src/guest/connection.js";
 import type { Platform } from "../../src/guest/platform.js";
 import { createLogger } from "../../src/log/logger.js";
 import type { LogRecord } from "../../src/log/record.js";
-import { QEMU } from "../../src/vmm/profiles.js";
+import { builtinVmm } from "../../src/profiles/builtin.js";
 import { VirtualMachine, type VirtualMachineOptions } from "../../src/vmm/virtual-machine.js";
 
 export const FIRST_CID = 3;
@@ -65,7 +65,7 @@ export class Rig {
     const { kind = "direct", vm = 0, platform: platformOptions, ...rest } = options;
     const machine = new VirtualMachine(
       {
-        profile: QEMU,
+        profile: builtinVmm("qemu-7.2"),
         ...rest,
         socketPath: String(this.configs[vm].socketPath),
         platform: { kind, ...platformOptions },

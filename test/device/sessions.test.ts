@@ -5,9 +5,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { DMA_KINDS } from "../../src/guest/dma.js";
+import { builtinVmm } from "../../src/profiles/builtin.js";
 import { F, mask } from "../../src/virtio/index.js";
 import { StartRefused } from "../../src/vmm/player.js";
-import { CROSVM } from "../../src/vmm/profiles.js";
 import { assertWorks, Rig, readExactly, readToEnd, SUITE_TIMEOUT_MS } from "./rig.js";
 
 describe("front-ends one after the other", { timeout: SUITE_TIMEOUT_MS }, () => {
@@ -91,7 +91,7 @@ describe("bit 33 not offered", { timeout: SUITE_TIMEOUT_MS }, () => {
   it("makes a protected guest under crosvm refuse, by the guest's own choice", () =>
     withRig({ accessPlatform: false }, async (rig) => {
       assert.throws(
-        () => rig.boot({ kind: "protected", profile: CROSVM }),
+        () => rig.boot({ kind: "protected", profile: builtinVmm("crosvm-vhost-user") }),
         (error) => error instanceof StartRefused && error.by === "guest" && /bit 33/.test(error.message),
       );
     }));
@@ -103,7 +103,10 @@ describe("the option iotlb", { timeout: SUITE_TIMEOUT_MS }, () => {
 
   it("`off` serves guests without a vIOMMU, with bit 33 and without", () =>
     withRig({ iotlb: "off" }, async (rig) => {
-      for (const options of [{ kind: "direct" }, { kind: "restricted", profile: CROSVM }] as const) {
+      for (const options of [
+        { kind: "direct" },
+        { kind: "restricted", profile: builtinVmm("crosvm-vhost-user") },
+      ] as const) {
         const machine = rig.boot(options);
         await assertWorks(rig, machine);
         rig.off(machine);
@@ -112,7 +115,7 @@ describe("the option iotlb", { timeout: SUITE_TIMEOUT_MS }, () => {
 
   it("`on` gives a guest whose front-end maps nothing no access at all", () =>
     withRig({ iotlb: "on" }, async (rig) => {
-      const machine = rig.boot({ kind: "protected", profile: CROSVM });
+      const machine = rig.boot({ kind: "protected", profile: builtinVmm("crosvm-vhost-user") });
       await assert.rejects(machine.driver.connect(1024), /did not answer/);
     }));
 });

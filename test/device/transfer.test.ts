@@ -13,8 +13,8 @@ import {
   receiveBuffersOf,
   TORN,
 } from "../../src/guest/framing.js";
+import { builtinVmm } from "../../src/profiles/builtin.js";
 import { F, maskOf } from "../../src/virtio/index.js";
-import { CROSVM } from "../../src/vmm/profiles.js";
 import { type BootOptions, exchange, noise, Rig, SUITE_TIMEOUT_MS } from "./rig.js";
 
 const HOST_PORT = 1024;
@@ -81,11 +81,15 @@ describe("data between guest and host", { timeout: SUITE_TIMEOUT_MS }, () => {
   const vmmKinds: DmaKind[] = ["direct", "restricted", "protected"];
   for (const kind of vmmKinds) {
     it(`arrives intact under a VMM that passes bit 33 and serves no IOTLB: ${kind}`, () =>
-      transfers({ kind, profile: CROSVM }, 200_000));
+      transfers({ kind, profile: builtinVmm("crosvm-vhost-user") }, 200_000));
   }
 
+  // QEMU 7.2 loses the INVALIDATEs of a guest that unmaps lazily, and data with them.
   it("arrives intact behind a vIOMMU that unmaps lazily", () =>
-    transfers({ kind: "viommu", platform: { unmapping: "lazy" } }, 1_000_000));
+    transfers(
+      { kind: "viommu", platform: { unmapping: "lazy" }, profile: builtinVmm("qemu-10.0") },
+      1_000_000,
+    ));
 
   it("arrives intact behind a vIOMMU that hands out the top of the 64-bit space", () =>
     transfers({ kind: "viommu", platform: { topOf64Bits: true } }, 300_000));

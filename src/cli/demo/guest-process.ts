@@ -5,9 +5,9 @@
 
 import type { DmaKind } from "../../guest/dma.js";
 import type { GuestListener } from "../../guest/listener.js";
+import { builtinVmm } from "../../profiles/builtin.js";
 import { hex } from "../../virtio/index.js";
 import { StartRefused } from "../../vmm/player.js";
-import { CROSVM, QEMU } from "../../vmm/profiles.js";
 import { VirtualMachine } from "../../vmm/virtual-machine.js";
 import { Shutdown } from "../../vsock/header.js";
 import type { FromGuest, ToGuest } from "./messages.js";
@@ -24,7 +24,7 @@ function running(): VirtualMachine {
 function boot(socketPath: string, kind: DmaKind, vmm: string): FromGuest {
   machine = new VirtualMachine({
     socketPath,
-    profile: vmm === "crosvm" ? CROSVM : QEMU,
+    profile: builtinVmm(vmm === "crosvm" ? "crosvm-vhost-user" : "qemu-7.2"),
     platform: { kind },
   });
   const { offeredByBackend, offeredToGuest, acknowledgedByGuest, sentToBackend } = machine.negotiation;

@@ -1,6 +1,6 @@
 /** What has to hold between the values of a VMM's profile. The keys themselves: vmm-schema.ts. */
 import { F, has, PROTOCOL_F } from "../../virtio/index.js";
-import type { OrderEntry, RingStep, Step, VmmProfile } from "../vmm-profile.js";
+import { type OrderEntry, type RingStep, SETUP_STEPS, type Step, type VmmProfile } from "../vmm-profile.js";
 import type { Rule } from "./collections.js";
 
 /** Steps that only one of the two transports has. */
@@ -95,10 +95,11 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
   needed("memory", "memory", "a device has to be told the guest's memory"),
   needed("addr", "[addr]", "a device has to be told where the rings are"),
   {
-    text: "a step is done once: this one stands in order twice",
+    text: "a step for the whole device is done once: this one stands in order twice",
     broken: ({ order }) => {
       const seen = new Set<Step>();
-      return placesOf(order, (step) => seen.size === seen.add(step).size)[0];
+      const isSetup = (step: Step): boolean => (SETUP_STEPS as readonly Step[]).includes(step);
+      return placesOf(order, (step) => isSetup(step) && seen.size === seen.add(step).size)[0];
     },
   },
   {
@@ -128,9 +129,8 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
   },
   {
     text: "this is a matter of vhost-user: leave it out for a kernel device",
-    broken: ({ transport, earlyRings, needReply, resetsDevice }) => {
+    broken: ({ transport, needReply, resetsDevice }) => {
       if (transport !== "kernel") return undefined;
-      if (earlyRings.length > 0) return ["early-rings"];
       if (needReply.length > 0) return ["need-reply"];
       return resetsDevice ? ["resets-device"] : undefined;
     },

@@ -186,7 +186,7 @@ export const VMM_SCHEMA = withRules(
       shape: numberChoice([2, 3], { 2: "The VMM keeps the event queue.", 3: "All of them." }),
     },
     earlyRings: {
-      help: "Vhost-user: ring steps that are done before the guest boots, for each queue, with eventfds of the VMM's own.",
+      help: "Ring steps that are done before the guest boots, for each queue, with eventfds of the VMM's own.",
       shape: RING_STEP_LIST,
       optional: { meaning: "none", value: [] },
     },
