@@ -29,34 +29,36 @@ const lines = (width = 100, cells = CELLS) => table(cells, { width });
 
 describe("the table", () => {
   it("has a block a guest, a grid a transport, and each reason once beneath", () => {
-    assert.deepEqual(
-      lines(),
-      [
-        "Guest plain",
-        "",
-        "  over ioctls  linux-5.10  linux-5.15",
-        "  crosvm       works*      no-start 1",
-        "",
-        "  over vhost-user  bit33-",
-        "                   auto",
-        "  qemu             works?",
-        "",
-        `  1 no-start  ${EFAULT}`,
-        "",
-        "Guest viommu",
-        "",
-        "  over vhost-user  bit33-auto",
-        "  qemu             stalls 1",
-        "",
-        `  1 stalls  ${MISS}`,
-        "",
-        "  · crosvm: crosvm has no vIOMMU",
-        "",
-        ...lines().slice(-3),
-      ]
-        .map((line) => (line === "  over vhost-user  bit33-" ? "                   bit33-" : line))
-        .map((line) => (line === "                   auto" ? "  over vhost-user  auto" : line)),
-    );
+    assert.deepEqual(lines().slice(0, -3), [
+      "Guest plain",
+      "",
+      "  over ioctls  linux-5.10  linux-5.15",
+      "  crosvm       works*      no-start 1",
+      "",
+      "  over vhost-user  bit33-auto",
+      "  qemu             works?",
+      "",
+      `  1 no-start  ${EFAULT}`,
+      "",
+      "Guest viommu",
+      "",
+      "  over vhost-user  bit33-auto",
+      "  qemu             stalls 1",
+      "",
+      `  1 stalls  ${MISS}`,
+      "",
+      "  · crosvm: crosvm has no vIOMMU",
+    ]);
+    assert.match(lines().slice(-2).join(" "), /^\* each of the three was checked .* · does not apply\.$/);
+  });
+
+  it("breaks a long name above a narrow column behind its dashes", () => {
+    const shown = lines(80, [cell("g/v/some-device-9", "works"), cell("g/v/d", "works")]);
+    assert.deepEqual(shown.slice(2, 5), [
+      "               some-",
+      "  over ioctls  device-9  d",
+      "  v            works     works",
+    ]);
   });
 
   it("shows a combination that does not apply as a point, among ones that do, with its reason", () => {

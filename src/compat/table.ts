@@ -7,6 +7,8 @@ import { type Cell, type CellRecord, VERDICTS, type Verdict } from "./record.js"
 import { columnsOf, counted, padEnd, wrap } from "./text.js";
 import { VERDICT_TEXTS } from "./verdicts.js";
 
+type Transport = CellRecord["config"]["transport"];
+
 /** What a piece of text is, for whoever wants to colour it. */
 export type Tone = Verdict | "heading" | "faint";
 export type Paint = (tone: Tone, text: string) => string;
@@ -39,12 +41,12 @@ const PLAIN: Paint = (_, text) => text;
 
 /** All blocks, an empty line between two, and what the signs mean. */
 export function table(cells: readonly Cell[], options: TableOptions): string[] {
-  const transports = transportsOf(cells);
+  const reach = new Reach(cells);
   const blocks = unique(cells.map(({ guest }) => guest)).map((guest) =>
     new Block(
       guest,
       cells.filter((cell) => cell.guest === guest),
-      transports,
+      reach,
       options,
     ).lines(),
   );
@@ -60,11 +62,27 @@ export function verdictCounts(cells: readonly Cell[], paint: Paint = PLAIN): str
   }).join(" · ");
 }
 
-/** Which VMMs reach devices in which way, as far as any of their cells has run. */
-function transportsOf(cells: readonly Cell[]): ReadonlyMap<string, CellRecord["config"]["transport"]> {
-  return new Map(
-    cells.flatMap((cell) => (cell.verdict === null ? [] : [[cell.vmm, cell.config.transport] as const])),
-  );
+/** What the cells that ran tell about who can reach whom, whichever guest it was. */
+class Reach {
+  readonly #transports = new Map<string, Transport>();
+  readonly #devices = new Set<string>();
+
+  constructor(cells: readonly Cell[]) {
+    for (const cell of cells) {
+      if (cell.verdict === null) continue;
+      this.#transports.set(cell.vmm, cell.config.transport);
+      this.#devices.add(`${cell.config.transport} ${cell.device}`);
+    }
+  }
+
+  transportOf(vmm: string): Transport | undefined {
+    return this.#transports.get(vmm);
+  }
+
+  /** If they did not run together, then because of the guest. */
+  reaches({ vmm, device }: Cell): boolean {
+    return this.#devices.has(`${this.transportOf(vmm)} ${device}`);
+  }
 }
 
 /** One guest. */
@@ -74,7 +92,7 @@ class Block {
   constructor(
     private readonly guest: string,
     private readonly cells: readonly Cell[],
-    private readonly transports: ReadonlyMap<string, CellRecord["config"]["transport"]>,
+    private readonly reach: Reach,
     private readonly options: TableOptions,
   ) {}
 
@@ -95,12 +113,12 @@ class Block {
   }
 
   /** The rows and columns in which anything ran. */
-  #cellsBy(transport: CellRecord["config"]["transport"]): Cell[] {
+  #cellsBy(transport: Transport): Cell[] {
     const ran = this.cells.filter((cell) => cell.verdict !== null && cell.config.transport === transport);
     const vmms = new Set(ran.map(({ vmm }) => vmm));
     const devices = new Set(ran.map(({ device }) => device));
     return this.cells.filter(
-      ({ vmm, device }) => vmms.has(vmm) && devices.has(device) && this.transports.get(vmm) === transport,
+      ({ vmm, device }) => vmms.has(vmm) && devices.has(device) && this.reach.transportOf(vmm) === transport,
     );
   }
 
@@ -177,8 +195,8 @@ class Block {
     for (const vmm of unique(this.cells.map((cell) => cell.vmm))) {
       const row = this.cells.filter((cell) => cell.vmm === vmm);
       if (!shownVmms.has(vmm)) {
-        const ofOwnTransport = row.filter(({ device }) => this.#reachable(vmm, device));
-        for (const { reason } of ofOwnTransport.length === 0 ? row : ofOwnTransport) add(reason, vmm);
+        const reachable = row.filter((cell) => this.reach.reaches(cell));
+        for (const { reason } of reachable.length === 0 ? row : reachable) add(reason, vmm);
         continue;
       }
       for (const cell of row) {
@@ -190,14 +208,6 @@ class Block {
       wrap(`${NOT_APPLICABLE} ${[...whom].join(", ")}: ${reason}`, width, { first: INDENT, further: "    " }),
     );
     return lines.length === 0 ? [] : ["", ...lines.map((line) => paint("faint", line))];
-  }
-
-  /** Some guest has shown that this VMM can talk to this device's kind: what is in its way here is the guest. */
-  #reachable(vmm: string, device: string): boolean {
-    const transport = this.transports.get(vmm);
-    return this.cells.some(
-      (cell) => cell.device === device && cell.verdict !== null && cell.config.transport === transport,
-    );
   }
 }
 
