@@ -6,6 +6,7 @@
  */
 import { closeSync } from "node:fs";
 import { duplicate } from "../linux/duplicate.js";
+import { EPOLLET, EPOLLIN } from "../linux/epoll.js";
 import { SystemCallError } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import { signalEventfd } from "../linux/eventfd.js";
@@ -68,6 +69,7 @@ export class KernelModel implements KernelVhost {
   #hasOwner = false;
   #isRunning = false;
   #prefetchDue = false;
+  #receiveKicks: { readonly fd: number; readonly token: number } | undefined;
   #isOpen = true;
 
   constructor(parts: KernelModelParts) {
@@ -112,8 +114,7 @@ export class KernelModel implements KernelVhost {
       case "VHOST_GET_BACKEND_FEATURES":
       case "VHOST_SET_BACKEND_FEATURES":
         if (this.#device.backendFeatures !== 0n) return this.#backendFeatures(request);
-        // Unknown there, so vhost_dev_ioctl has a look at it, which asks for an owner first.
-        return failed(this.#hasOwner ? "ENOTTY" : "EPERM");
+        return failed(this.#unknownRequest(request));
       case "VHOST_SET_OWNER":
         if (this.#hasOwner) return failed("EBUSY");
         this.#hasOwner = true;
@@ -121,6 +122,14 @@ export class KernelModel implements KernelVhost {
       default:
         return this.#hasOwner ? this.#owned(request) : failed("EPERM");
     }
+  }
+
+  /** Unknown there, so vhost_dev_ioctl has a look at it, which asks for an owner, and then vhost_vring_ioctl. */
+  #unknownRequest(request: KernelRequest): KernelErrno {
+    if (!this.#hasOwner) return "EPERM";
+    // It takes the first word of any argument for a ring's index.
+    const index = "features" in request ? Number(BigInt.asUintN(32, request.features)) : 0;
+    return index < QUEUES ? "ENOTTY" : "ENOBUFS";
   }
 
   #owned(request: Exclude<KernelRequest, { readonly name: "VHOST_SET_OWNER" }>): KernelResult {
@@ -219,8 +228,33 @@ export class KernelModel implements KernelVhost {
 
   #setKick(ring: RingState, fd: number): KernelResult {
     const result = setEventfd(ring.kick, fd);
-    if (result.ok && ring.running !== undefined) this.#model.restart(ring, "its kick eventfd was replaced");
+    if (!result.ok) return result;
+    if (ring.running !== undefined) this.#model.restart(ring, "its kick eventfd was replaced");
+    if (ring.index === VSOCK_QUEUE.rx) this.#watchReceiveKicks(ring.kick.fd);
     return result;
+  }
+
+  /** vhost_vsock_handle_rx_kick has a look at the ring even if there is nothing to send. */
+  #watchReceiveKicks(fd: number): void {
+    this.#unwatchReceiveKicks();
+    if (fd < 0) return;
+    const { loop } = this.#parts;
+    // The data plane watches the other one.
+    const own = duplicate(fd);
+    const token = loop.watch(own, EPOLLIN | EPOLLET, {
+      onEvents: () => {
+        this.#prefetchDue = true;
+      },
+    });
+    this.#receiveKicks = { fd: own, token };
+  }
+
+  #unwatchReceiveKicks(): void {
+    if (this.#receiveKicks === undefined) return;
+    const { fd, token } = this.#receiveKicks;
+    this.#receiveKicks = undefined;
+    this.#parts.loop.unwatch(fd, token);
+    closeSync(fd);
   }
 
   #setRunning(running: boolean): KernelResult {
@@ -285,6 +319,7 @@ export class KernelModel implements KernelVhost {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     this.#parts.loop.removeAfterEvents(this.#afterEvents);
+    this.#unwatchReceiveKicks();
     this.#model.close("the device was closed");
     if (this.#cids.get(BigInt(this.#plane.guestCid)) === this)
       this.#cids.delete(BigInt(this.#plane.guestCid));

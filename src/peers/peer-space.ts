@@ -16,10 +16,11 @@ export interface PeerSpaceParts {
   /** A mapping is missing from this address on. */
   readonly ask: (iova: bigint, access: Access) => void;
   /**
-   * What a mapping without the permission leads to. Linux gives up without a word (iotlb_access_ok, and -EPERM from
-   * translate_desc) and tries again on the next kick; DPDK asks (vhost_user_iotlb_cache_find finds nothing).
+   * What a mapping without the permission leads to. DPDK asks (vhost_user_iotlb_cache_find finds nothing). Linux gives
+   * a ring's areas up without a word and tries again on the next kick (iotlb_access_ok), and takes a buffer for the
+   * driver's mistake (translate_desc: -EPERM).
    */
-  readonly asksForPermission: boolean;
+  readonly withoutPermission: "asks" | "waits" | "breaks";
 }
 
 export class PeerSpace implements AddressSpace {
@@ -39,14 +40,16 @@ export class PeerSpace implements AddressSpace {
   }
 
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome {
-    const { iotlb, memory, ask, asksForPermission } = this.parts;
+    const { iotlb, memory, ask, withoutPermission } = this.parts;
     let at = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
     let remaining = length;
     while (remaining > 0) {
       const mapping = iotlb.first(at, at + BigInt(remaining) - 1n);
       if (mapping === undefined || mapping.start > at) return this.#giveUp(() => ask(at, access));
-      if ((mapping.permission & access) !== access)
-        return this.#giveUp(() => asksForPermission && ask(at, access));
+      if ((mapping.permission & access) !== access) {
+        if (withoutPermission === "breaks") return this.#denied(at);
+        return this.#giveUp(() => withoutPermission === "asks" && ask(at, access));
+      }
       const available = mapping.last - at + 1n;
       const bytes = available < BigInt(remaining) ? Number(available) : remaining;
       const userAddress = mapping.userAddress + (at - mapping.start);
@@ -59,6 +62,12 @@ export class PeerSpace implements AddressSpace {
       remaining -= bytes;
     }
     return Outcome.OK;
+  }
+
+  #denied(iova: bigint): Outcome {
+    const message = `I/O virtual address ${hex(iova)} is mapped, but not for this access`;
+    this.fault = { code: "not-permitted", message };
+    return Outcome.FAULT;
   }
 
   #giveUp(ask: () => void): Outcome {

@@ -19,7 +19,7 @@ import { availBytes, descBytes, usedBytes } from "../virtqueue/layout.js";
 import type { DataPlane } from "./data-plane.js";
 import { MissLedger } from "./miss-ledger.js";
 import { PeerIotlb } from "./peer-iotlb.js";
-import { PeerSpace } from "./peer-space.js";
+import { PeerSpace, type PeerSpaceParts } from "./peer-space.js";
 import { wantsTranslation } from "./translation-switch.js";
 
 /** The end of user addresses on x86-64 (TASK_SIZE_MAX): access_ok() refuses what is beyond. */
@@ -148,8 +148,8 @@ export class VhostModel {
     const { type, size } = message;
     const isUpdate = type === IOTLB_TYPE.UPDATE;
     const isKnown = isUpdate || type === IOTLB_TYPE.INVALIDATE;
-    // vhost_chr_write_iter looks at the size before anything else, and calls whatever goes wrong later -EFAULT.
-    if (isKnown && size === 0n) return { ok: false, errno: "EINVAL" };
+    // vhost_chr_write_iter looks at an UPDATE's size before anything else, and calls whatever goes wrong later -EFAULT.
+    if (isUpdate && size === 0n) return { ok: false, errno: "EINVAL" };
     if (!isKnown) return FAULTED;
     this.#noteMessage();
     if (this.#iotlb === undefined) return FAULTED;
@@ -184,9 +184,8 @@ export class VhostModel {
   /** vhost_vq_access_ok: behind an IOTLB nothing is looked at yet, else areas have to end below the end of user space. */
   mayStart(ring: RingState): boolean {
     if (!this.hasMemoryTable) return false;
-    // Where changed meanings clear addresses, "all zero" is no address behind an IOTLB either.
-    if (this.translates)
-      return ring.addresses !== undefined || !this.#parts.device.iotlb.togglingClearsAddresses;
+    // An address that was never set is looked up as 0, even where changed meanings clear it (seen on 6.12.117).
+    if (this.translates) return true;
     return this.endsInUserSpace(ring.addresses ?? NOWHERE, ring.size);
   }
 
@@ -210,7 +209,11 @@ export class VhostModel {
     const low = Number(used & 0xffff_ffffn);
     const high = Number(used >> 32n);
     space.beginChain();
-    return space.translate(low, high, USED_HEAD_BYTES, Access.READ, new SegmentList(4)) === Outcome.OK;
+    const isThere =
+      space.translate(low, high, USED_HEAD_BYTES, Access.READ, new SegmentList(4)) === Outcome.OK;
+    // __vhost_get_user_slow: vq_err.
+    if (!isThere && this.translates) this.rings.signalError(ring);
+    return isThere;
   }
 
   /** All three areas of a ring lie in the memory table. */
@@ -238,7 +241,7 @@ export class VhostModel {
   /** Looks at a ring without doing anything with it (vq_meta_prefetch): what is missing is asked for. */
   prefetch(index: number): void {
     const running = this.rings.all[index].running;
-    if (running === undefined || !this.translates) return;
+    if (running === undefined) return;
     if (running.queue.prepare() !== Outcome.FAULT) return;
     if (running.queue.failure !== undefined) running.fail(running.queue.failure);
   }
@@ -251,7 +254,7 @@ export class VhostModel {
         buffer: this.#watched(new TableSpace("gpa", this.memory), "buffer"),
       };
     }
-    const space = (): AddressSpace =>
+    const space = (withoutPermission: PeerSpaceParts["withoutPermission"]): AddressSpace =>
       new PeerSpace({
         iotlb,
         memory: this.memory,
@@ -259,9 +262,12 @@ export class VhostModel {
           this.misses.note({ ring: ring.index, iova, access });
           this.#parts.onMiss();
         },
-        asksForPermission: !this.#isLikeLinux,
+        withoutPermission: this.#isLikeLinux ? withoutPermission : "asks",
       });
-    return { ring: this.#watched(space(), "ring"), buffer: this.#watched(space(), "buffer") };
+    return {
+      ring: this.#watched(space("waits"), "ring"),
+      buffer: this.#watched(space("breaks"), "buffer"),
+    };
   }
 
   #watched(space: AddressSpace, use: WatchedAccess["use"]): AddressSpace {

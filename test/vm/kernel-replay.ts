@@ -65,11 +65,8 @@ class ModelHost {
         );
       case "write":
         return resultText(this.#device(step.device).model.write(step.message), false);
-      case "read": {
-        const message = this.#device(step.device).model.read();
-        if (message === undefined) return "EAGAIN";
-        return `ok type=${message.type} iova=0x${message.iova.toString(16)} perm=${message.perm}`;
-      }
+      case "questions":
+        return this.#questions(step.device);
       case "poke":
         writeSync(this.#memory, step.bytes, 0, step.bytes.length, step.offset);
         return "ok";
@@ -116,6 +113,15 @@ class ModelHost {
     device?.model.close();
     for (const fd of device?.eventfds.values() ?? []) closeSync(fd);
     return "ok";
+  }
+
+  #questions(device: number): string {
+    const { model } = this.#device(device);
+    const words = ["ok"];
+    for (let message = model.read(); message !== undefined; message = model.read()) {
+      words.push(`${message.type}:0x${message.iova.toString(16)}:${message.perm}`);
+    }
+    return words.join(" ");
   }
 
   #settle(): string {

@@ -30,7 +30,8 @@ export type KernelStep =
   | { readonly step: "open" | "close"; readonly device: number }
   | { readonly step: "ioctl"; readonly device: number; readonly request: ScriptRequest }
   | { readonly step: "write"; readonly device: number; readonly message: IotlbMessage }
-  | { readonly step: "read"; readonly device: number }
+  /** What the device asks: every MISS that waits is read. */
+  | { readonly step: "questions"; readonly device: number }
   /** What a driver writes into its memory, and what it finds there. `offset` counts from MEMORY_USER. */
   | { readonly step: "poke"; readonly offset: number; readonly bytes: Uint8Array }
   | { readonly step: "peek"; readonly offset: number; readonly bytes: number; readonly what: string }
@@ -48,9 +49,16 @@ export interface KernelScript {
 /** A step with its result, as both sides are compared. */
 export function transcriptLine(step: KernelStep, result: string): string {
   const what = step.step === "peek" ? ` (${step.what})` : "";
-  // A kernel without an IOTLB has no read() for this device: EINVAL there, where others say EAGAIN.
-  const isEmpty = step.step === "read" && (result === "EAGAIN" || result === "EINVAL");
-  return `${stepLine(step)}${what}: ${isEmpty ? "nothing" : result}`;
+  return `${stepLine(step)}${what}: ${step.step === "questions" ? distinct(result) : result}`;
+}
+
+/**
+ * Which questions, not how many of the same and in which order: the kernel asks again at each kick, and its two rings
+ * are served by a worker that comes to them when it comes.
+ */
+function distinct(questions: string): string {
+  const [verdict, ...asked] = questions.split(" ");
+  return [verdict, ...[...new Set(asked)].sort()].join(" ");
 }
 
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
