@@ -3,13 +3,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
-import { logEventsPage } from "./log-events-page.js";
+import { PAGES } from "./pages.js";
 import { root } from "./vm/paths.js";
 
-it("docs/log-events.md is what the table of events says", () => {
-  const written = readFileSync(join(root, "docs/log-events.md"), "utf8");
-  assert.ok(
-    written === logEventsPage(),
-    "docs/log-events.md is out of date: run `npm run docs` and commit it",
-  );
-});
+for (const { path, text } of PAGES) {
+  it(`${path} is what the sources say`, async () => {
+    const written = readFileSync(join(root, path), "utf8");
+    assert.ok(written === (await text()), `${path} is out of date: run \`npm run docs\` and commit it`);
+  });
+}

@@ -29,7 +29,9 @@ export class YamlFile {
     const [syntaxError] = this.#document.errors;
     if (syntaxError !== undefined) {
       const place = this.#placeAt(syntaxError.pos[0]);
-      const problem = `this is not valid YAML: ${syntaxError.message}`;
+      const advice =
+        syntaxError.code === "BLOCK_AS_IMPLICIT_KEY" ? "; put a text with a colon in it into quotes" : "";
+      const problem = `this is not valid YAML: ${syntaxError.message}${advice}`;
       throw new ConfigError("yaml-syntax", place, problem, { cause: syntaxError });
     }
   }

@@ -108,40 +108,44 @@ function modelled(
 }
 
 export const DEVICE_RULES: readonly Rule<DeviceProfile>[] = [
-  modelled("enabled-by: own-bit needs the bit; write own-bit", ({ iotlb: { enabledBy, ownBit } }) =>
+  modelled("`enabled-by: own-bit` needs the bit: write `own-bit` too", ({ iotlb: { enabledBy, ownBit } }) =>
     enabledBy === "own-bit" && ownBit === undefined ? ["iotlb", "enabled-by"] : undefined,
   ),
-  modelled("own-bit does something with enabled-by: own-bit only", ({ iotlb: { enabledBy, ownBit } }) =>
-    enabledBy !== "own-bit" && ownBit !== undefined ? ["iotlb", "own-bit"] : undefined,
+  modelled(
+    "`own-bit` goes with `enabled-by: own-bit`, and only with that",
+    ({ iotlb: { enabledBy, ownBit } }) =>
+      enabledBy !== "own-bit" && ownBit !== undefined ? ["iotlb", "own-bit"] : undefined,
   ),
-  modelled("nobody acknowledges a bit that is not offered: own-bit belongs into features", (device) =>
-    device.iotlb.ownBit !== undefined && !has(device.features, device.iotlb.ownBit)
-      ? ["iotlb", "own-bit"]
-      : undefined,
+  modelled(
+    "nobody acknowledges a bit that is not offered: that of `own-bit` belongs into `features`",
+    (device) =>
+      device.iotlb.ownBit !== undefined && !has(device.features, device.iotlb.ownBit)
+        ? ["iotlb", "own-bit"]
+        : undefined,
   ),
-  modelled("enabled-by: bit-33-and-msg-v2 needs IOTLB_MSG_V2 in backend-features", (device) =>
+  modelled("`enabled-by: bit-33-and-msg-v2` needs IOTLB_MSG_V2 in `backend-features`", (device) =>
     device.iotlb.enabledBy === "bit-33-and-msg-v2" && !has(device.backendFeatures, BACKEND_F.IOTLB_MSG_V2)
       ? ["iotlb", "enabled-by"]
       : undefined,
   ),
   modelled(
-    "PROTOCOL_FEATURES (bit 30) is offered with protocol-features; leave it out of features",
+    "PROTOCOL_FEATURES (bit 30) is offered by itself, over vhost-user: leave it out of `features`",
     (device) => (has(device.features, F.PROTOCOL_FEATURES) ? ["features"] : undefined),
   ),
   modelled(
-    "protocol-features exist on vhost-user only, which transports does not name",
+    "protocol features are a matter of vhost-user, which `transports` does not name: write `protocol-features: []`",
     (device, { transports }) =>
       device.protocolFeatures !== 0n && !transports.includes("vhost-user")
         ? ["protocol-features"]
         : undefined,
   ),
   modelled(
-    "backend-features exist on a kernel device only, which transports does not name",
+    "backend features are a matter of kernel devices, which `transports` does not name: write `backend-features: []`",
     (device, { transports }) =>
       device.backendFeatures !== 0n && !transports.includes("kernel") ? ["backend-features"] : undefined,
   ),
   {
-    text: "this project's device is reached over vhost-user only: write transports: [vhost-user]",
+    text: "this project's device is reached over vhost-user only: write `transports: [vhost-user]`",
     broken: ({ behaviour, transports }) =>
       behaviour.engine === "bit33" && transports.includes("kernel") ? ["transports"] : undefined,
   },

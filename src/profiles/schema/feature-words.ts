@@ -43,6 +43,9 @@ const WORD_KINDS = Object.keys(WORDS) as WordKind[];
 /** As many in a row are written as a range. */
 const SHORTEST_RANGE = 8;
 
+/** A longer list has a line for each of its items. */
+const LONGEST_LINE = 80;
+
 /** A word of features: `[VERSION_1, EVENT_IDX, bit 45, bits 0-17]`. */
 export function featureWord(kind: WordKind): Shape<bigint> {
   const notation = `a list of ${WORDS[kind].title}s`;
@@ -60,8 +63,9 @@ export function featureWord(kind: WordKind): Shape<bigint> {
     },
     write(value) {
       const list = new YAMLSeq();
-      list.flow = true;
-      list.items = writtenItems(value, kind).map((item) => new Scalar(item));
+      const items = writtenItems(value, kind);
+      list.flow = items.join(", ").length <= LONGEST_LINE;
+      list.items = items.map((item) => new Scalar(item));
       return list;
     },
   };

@@ -22,36 +22,36 @@ const HOSTILE = mapOf<HostileDriver>({
 
 export const GUEST_RULES: readonly Rule<GuestProfile>[] = [
   {
-    text: "a driver needs the bits that it requires: whatever is in requires belongs into knows too",
+    text: "a driver needs the bits that it requires: whatever is in `requires` belongs into `knows` too",
     broken: ({ knows, requires }) => ((requires & ~knows) === 0n ? undefined : ["requires"]),
   },
   {
-    text: "the drivers played here know no legacy devices: VERSION_1 belongs into knows",
+    text: "the drivers played here know no legacy devices: VERSION_1 belongs into `knows`",
     broken: ({ knows }) => (has(knows, F.VERSION_1) ? undefined : ["knows"]),
   },
   {
-    text: "lazy unmapping needs a vIOMMU to unmap from: write dma: viommu, or unmapping: strict",
+    text: "lazy unmapping needs a vIOMMU to unmap from: write `dma: viommu`, or `unmapping: strict`",
     broken: ({ dma, unmapping }) => (unmapping === "lazy" && dma !== "viommu" ? ["unmapping"] : undefined),
   },
   {
-    text: "this kind of DMA goes through a vIOMMU: write viommu: true for the machine",
+    text: "this kind of DMA goes through a vIOMMU: write `viommu: true` for the machine",
     broken: ({ dma, machine }) =>
       (dma === "viommu" || dma === "passthrough") && !machine.viommu ? ["machine", "viommu"] : undefined,
   },
   {
-    text: "a pool is shared with the device where all else is private: write protected-memory: true for the machine",
+    text: "a pool is shared with the device where all else is private: write `protected-memory: true` for the machine",
     broken: ({ dma, machine }) =>
       (dma === "restricted" || dma === "protected") && !machine.protectedMemory
         ? ["machine", "protected-memory"]
         : undefined,
   },
   {
-    text: "a protected guest refuses a device without bit 33: ACCESS_PLATFORM belongs into requires",
+    text: "a protected guest refuses a device without bit 33: ACCESS_PLATFORM belongs into `requires`",
     broken: ({ dma, requires }) =>
       dma === "protected" && !has(requires, F.ACCESS_PLATFORM) ? ["requires"] : undefined,
   },
   {
-    text: "a hostile driver wants what a vIOMMU withholds: write viommu: true for the machine",
+    text: "a hostile driver wants what a vIOMMU withholds: write `viommu: true` for the machine",
     broken: ({ hostile, machine }) =>
       hostile !== undefined && !machine.viommu ? ["machine", "viommu"] : undefined,
   },

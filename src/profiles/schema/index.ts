@@ -1,10 +1,11 @@
 /** Profiles as files: read, written and described by one schema. */
-import { Document } from "yaml";
+import { Document, isMap, isScalar } from "yaml";
 import { YamlFile } from "../../config/yaml-file.js";
 import { PROFILE_KINDS, type Profile, type ProfileKind, type ProfileOfKind } from "../profile.js";
 import { variantsOf } from "./collections.js";
 import { DEVICE_RULES, DEVICE_SCHEMA } from "./device-schema.js";
 import { GUEST_RULES, GUEST_SCHEMA } from "./guest-schema.js";
+import { HEAD } from "./head-schema.js";
 import { type Description, Source } from "./shape.js";
 import { VMM_RULES } from "./vmm-rules.js";
 import { VMM_SCHEMA } from "./vmm-schema.js";
@@ -63,6 +64,10 @@ export function readProfileOf<Kind extends ProfileKind>(
 /** The profile as a person would write it; `readProfile` makes the same of it. */
 export function writeProfile(profile: Profile): string {
   const document = new Document();
-  document.contents = PROFILE.write(profile);
+  const map = PROFILE.write(profile);
+  // An empty line below the keys that every profile has.
+  const first = isMap(map) ? map.items[Object.keys(HEAD).length + 1] : undefined;
+  if (isScalar(first?.key)) first.key.spaceBefore = true;
+  document.contents = map;
   return document.toString({ lineWidth: LINE_WIDTH, flowCollectionPadding: false });
 }

@@ -37,19 +37,19 @@ const RING_MEANINGS: Readonly<Record<RingStep, string>> = {
 };
 
 /** Ring steps, each of them done for one queue. */
-export const RING_STEP_LIST: Shape<readonly RingStep[]> = listOf(choice<RingStep>(RING_MEANINGS), {
-  notation: "a list of ring steps",
-  flow: true,
-});
+export const RING_STEP_LIST: Shape<readonly RingStep[]> = {
+  ...listOf(choice<RingStep>(RING_MEANINGS), { notation: "a list of ring steps", flow: true }),
+  description: { kind: "value", notation: "a list of ring steps, as in `order`" },
+};
 
 /** Steps of either kind. */
-export const STEP_LIST: Shape<readonly Step[]> = listOf(
-  choice<Step>({ ...SETUP_MEANINGS, ...RING_MEANINGS }),
-  {
+export const STEP_LIST: Shape<readonly Step[]> = {
+  ...listOf(choice<Step>({ ...SETUP_MEANINGS, ...RING_MEANINGS }), {
     notation: "a list of steps",
     flow: true,
-  },
-);
+  }),
+  description: { kind: "value", notation: "a list of steps, as in `order`" },
+};
 
 const ENTRY: Shape<OrderEntry> = {
   description: {

@@ -22,7 +22,7 @@ function lacksStep(order: readonly OrderEntry[], step: Step): boolean {
 
 function needed(step: Step, written: string, why: string): Rule<VmmProfile> {
   return {
-    text: `${why}: ${written} belongs into order`,
+    text: `${why}: \`${written}\` belongs into \`order\``,
     broken: ({ order }) => (lacksStep(order, step) ? ["order"] : undefined),
   };
 }
@@ -32,7 +32,7 @@ const EXCLUSIVE_CONDITIONS = ["device-offers-33", "device-lacks-33"] as const;
 
 export const VMM_RULES: readonly Rule<VmmProfile>[] = [
   {
-    text: "bit 33 has keys of its own, offer.bit-33 and acknowledge.bit-33: leave ACCESS_PLATFORM out of this list",
+    text: "bit 33 has keys of its own, `bit-33` of `offer` and of `acknowledge`: leave ACCESS_PLATFORM out of this list",
     broken: ({ offer, acknowledge }) =>
       (["passed", "own"] as const)
         .map((key) => has(offer[key], F.ACCESS_PLATFORM) && ["offer", key])
@@ -50,17 +50,17 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
         .find(Boolean) || undefined,
   },
   {
-    text: "a bit that is never told to the device cannot be added: it stands in both adds and masks",
+    text: "a bit that is never told to the device cannot be added: it stands in both `adds` and `masks`",
     broken: ({ acknowledge: { adds, masks } }) =>
       (adds & masks) === 0n ? undefined : ["acknowledge", "masks"],
   },
   {
-    text: "this needs protected memory, which this machine cannot have: write machine.protected-memory: true",
+    text: "this needs protected memory, which this machine cannot have: write `protected-memory: true` for the machine",
     broken: ({ offer, machine }) =>
       offer.bit33.startsWith("if-protected") && !machine.protectedMemory ? ["offer", "bit-33"] : undefined,
   },
   {
-    text: "this needs a vIOMMU, which this machine cannot have: write machine.viommu: true",
+    text: "this needs a vIOMMU, which this machine cannot have: write `viommu: true` for the machine",
     broken: ({ acknowledge, machine, iotlb }) => {
       if (machine.viommu) return undefined;
       if (acknowledge.bit33 === "behind-viommu") return ["acknowledge", "bit-33"];
@@ -68,22 +68,22 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
     },
   },
   {
-    text: "protocol features are a matter of vhost-user: write transport: vhost-user, or protocol-features: []",
+    text: "protocol features are a matter of vhost-user: write `transport: vhost-user`, or `protocol-features: []`",
     broken: ({ transport, protocolFeatures }) =>
       transport === "kernel" && protocolFeatures !== 0n ? ["protocol-features"] : undefined,
   },
   {
-    text: "backend features are a matter of kernel devices: write transport: kernel, or backend-features: []",
+    text: "backend features are a matter of kernel devices: write `transport: kernel`, or `backend-features: []`",
     broken: ({ transport, backendFeatures }) =>
       transport === "vhost-user" && backendFeatures !== 0n ? ["backend-features"] : undefined,
   },
   {
-    text: "a channel for the back-end is a matter of vhost-user: write backend-channel: never",
+    text: "a channel for the back-end is a matter of vhost-user: write `backend-channel: never`",
     broken: ({ transport, backendChannel }) =>
       transport === "kernel" && backendChannel !== "never" ? ["backend-channel"] : undefined,
   },
   {
-    text: "without BACKEND_REQ in protocol-features there is no channel for the back-end: write backend-channel: never",
+    text: "without BACKEND_REQ in `protocol-features` there is no channel for the back-end: write `backend-channel: never`",
     broken: ({ transport, backendChannel, protocolFeatures }) =>
       transport === "vhost-user" &&
       backendChannel !== "never" &&
@@ -95,7 +95,7 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
   needed("memory", "memory", "a device has to be told the guest's memory"),
   needed("addr", "[addr]", "a device has to be told where the rings are"),
   {
-    text: "a step for the whole device is done once: this one stands in order twice",
+    text: "a step for the whole device is done once: this one stands in `order` twice",
     broken: ({ order }) => {
       const seen = new Set<Step>();
       const isSetup = (step: Step): boolean => (SETUP_STEPS as readonly Step[]).includes(step);
@@ -103,7 +103,7 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
     },
   },
   {
-    text: "a kernel device is started by running, which belongs into order",
+    text: "a kernel device is started by `running`, which belongs into `order`",
     broken: ({ transport, order }) =>
       transport === "kernel" && lacksStep(order, "running") ? ["order"] : undefined,
   },
@@ -118,12 +118,12 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
       transport === "vhost-user" ? placesOf(order, (step) => KERNEL_STEPS.includes(step))[0] : undefined,
   },
   {
-    text: "the step channel goes with backend-channel: in-order, and only with that",
+    text: "the step `channel` goes with `backend-channel: in-order`, and only with that",
     broken: ({ order, backendChannel }) =>
       (backendChannel === "in-order") === lacksStep(order, "channel") ? ["backend-channel"] : undefined,
   },
   {
-    text: "used rings are mapped by a VMM that serves an IOTLB: leave out used-rings, or write iotlb.serves: true",
+    text: "used rings are mapped by a VMM that serves an IOTLB: leave out `used-rings`, or write `serves: true`",
     broken: ({ order, iotlb }) =>
       iotlb.serves ? undefined : placesOf(order, (step) => step === "used-rings")[0],
   },
@@ -136,28 +136,28 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
     },
   },
   {
-    text: "ring steps that need the guest's rings cannot come before it boots: leave addr and enable out",
+    text: "ring steps that need the guest's rings cannot come before it boots: leave `addr` and `enable` out",
     broken: ({ earlyRings }) =>
       pathTo("early-rings", earlyRings, (step) => step === "addr" || step === "enable"),
   },
   {
-    text: "a VMM that serves no IOTLB sends no INVALIDATE: write invalidates: never",
+    text: "a VMM that serves no IOTLB sends no INVALIDATE: write `invalidates: never`",
     broken: ({ iotlb }) =>
       !iotlb.serves && iotlb.invalidates !== "never" ? ["iotlb", "invalidates"] : undefined,
   },
   {
-    text: "a VMM that serves no IOTLB enables none: write enables: nothing, or leave it out",
+    text: "a VMM that serves no IOTLB enables none: write `enables: nothing`, or leave it out",
     broken: ({ iotlb }) => (!iotlb.serves && iotlb.enables !== "nothing" ? ["iotlb", "enables"] : undefined),
   },
   {
-    text: "enables-bit is the bit of enables: own-bit and of enables: explicit-protocol-feature; they need it, and nothing else takes it",
+    text: "`enables: own-bit` and `enables: explicit-protocol-feature` need `enables-bit`, and nothing else takes it",
     broken: ({ iotlb: { enables, enablesBit } }) =>
       (enables === "nothing") === (enablesBit === undefined)
         ? undefined
         : ["iotlb", enablesBit === undefined ? "enables" : "enables-bit"],
   },
   {
-    text: "a protocol feature is a matter of vhost-user: write enables: own-bit, or transport: vhost-user",
+    text: "a protocol feature is a matter of vhost-user: write `enables: own-bit`, or `transport: vhost-user`",
     broken: ({ transport, iotlb }) =>
       transport === "kernel" && iotlb.enables === "explicit-protocol-feature"
         ? ["iotlb", "enables"]
@@ -169,7 +169,7 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
       refusalPath(refuses, (when) => EXCLUSIVE_CONDITIONS.every((each) => when.includes(each))),
   },
   {
-    text: "the guest acknowledges after it has booted: write at: start",
+    text: "the guest acknowledges after it has booted: write `at: start`",
     broken: ({ refuses }) => {
       const index = refuses.findIndex(
         ({ when, at }) => at !== "start" && when.includes("guest-acknowledged-33"),

@@ -1,0 +1,22 @@
+/** The pages of docs/ that are made from the sources, each with the function that makes it. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { logEventsPage } from "./log-events-page.js";
+import { profilesPage } from "./profiles-page.js";
+import { root } from "./vm/paths.js";
+
+export interface Page {
+  /** Below the root. */
+  readonly path: string;
+  readonly text: () => string | Promise<string>;
+}
+
+export const EXAMPLE_PROFILE = "docs/examples/my-vmm.yaml";
+
+export const PAGES: readonly Page[] = [
+  { path: "docs/log-events.md", text: logEventsPage },
+  {
+    path: "docs/profiles.md",
+    text: () => profilesPage(readFileSync(join(root, EXAMPLE_PROFILE), "utf8")),
+  },
+];
