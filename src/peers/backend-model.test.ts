@@ -1,23 +1,22 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { builtinDevice } from "../profiles/builtin.js";
 import { openDescriptors } from "../vhost/session-rig.js";
 import { F, mask, maskOf, PROTOCOL_F } from "../virtio/index.js";
 import { type BackendRig, withBackend } from "./backend-rig.js";
-import { IOVA_BASE, PLAIN_WORD, profileOf, VHOST_FEATURES, WORD_WITH_33 } from "./peer-rig.js";
+import { IOVA_BASE, PLAIN_WORD, profileOf, WORD_WITH_33 } from "./peer-rig.js";
 
 const TALKED = { guest: "RESPONSE, RW 7", host: "hello" };
 const BIT_30 = mask(F.PROTOCOL_FEATURES);
 const MQ_AND_CONFIG = maskOf(PROTOCOL_F.MQ, PROTOCOL_F.CONFIG);
 
-const VHOST_DEVICE_VSOCK = profileOf({
-  features: maskOf(F.VERSION_1, F.NOTIFY_ON_EMPTY, F.EVENT_IDX),
-  protocolFeatures: MQ_AND_CONFIG,
-  backendFeatures: 0n,
-  unofferedFeatures: "exits",
-  iotlb: { enabledBy: "never" },
-});
-const CROSVM_BACKEND = profileOf({ protocolFeatures: MQ_AND_CONFIG, unofferedFeatures: "exits" });
-const DPDK_LIKE = profileOf({ iotlb: { ringsNeeded: "when-used", togglingClearsAddresses: false } });
+const VHOST_DEVICE_VSOCK = builtinDevice("vhost-device-vsock");
+const CROSVM_BACKEND = builtinDevice("crosvm-backend");
+const DPDK_LIKE = builtinDevice("dpdk-like");
+const OWN_BIT = builtinDevice("fix-own-bit");
+const FIRST_MESSAGE = builtinDevice("fix-first-message");
+const MSG_V2 = builtinDevice("fix-msg-v2");
+const MASKED = builtinDevice("fix-mask-in-vmm");
 
 /** The front-end hears nothing any more: its next message is not even taken. */
 function isGone(rig: BackendRig): boolean {
@@ -238,13 +237,12 @@ describe("the proposals of 2022 as vhost-user back-ends", () => {
   const TRANSLATED = { addressing: "iova" } as const;
 
   it("gated on the messages, bit 33 counts where a channel and acknowledgements were agreed on", () => {
-    const profile = profileOf({ iotlb: { enabledBy: "bit-33-and-msg-v2" } });
-    withBackend({ profile, ...TRANSLATED }, (rig) => {
+    withBackend({ profile: MSG_V2, ...TRANSLATED }, (rig) => {
       rig.connect();
       rig.start(WORD_WITH_33 | BIT_30);
       assert.deepEqual(rig.talk(), TALKED);
     });
-    withBackend({ profile }, (rig) => {
+    withBackend({ profile: MSG_V2 }, (rig) => {
       rig.fe.getFeatures();
       rig.fe.setProtocolFeatures(MQ_AND_CONFIG);
       rig.start(WORD_WITH_33 | BIT_30);
@@ -253,25 +251,20 @@ describe("the proposals of 2022 as vhost-user back-ends", () => {
   });
 
   it("with a bit of its own, only that one turns translation on", () => {
-    const profile = profileOf({
-      features: VHOST_FEATURES | maskOf(F.ACCESS_PLATFORM, 45),
-      iotlb: { enabledBy: "own-bit", ownBit: 45 },
-    });
-    withBackend({ profile }, (rig) => {
+    withBackend({ profile: OWN_BIT }, (rig) => {
       rig.connect();
       rig.start(WORD_WITH_33 | BIT_30);
       assert.deepEqual(rig.talk(), TALKED);
     });
-    withBackend({ profile, ...TRANSLATED }, (rig) => {
+    withBackend({ profile: OWN_BIT, ...TRANSLATED }, (rig) => {
       rig.connect();
-      rig.start(PLAIN_WORD | mask(45) | BIT_30);
+      rig.start(PLAIN_WORD | mask(31) | BIT_30);
       assert.deepEqual(rig.talk(), TALKED);
     });
   });
 
   it("with the first message, rings that wait for memory at an I/O virtual address start", () => {
-    const profile = profileOf({ iotlb: { enabledBy: "first-message", togglingClearsAddresses: false } });
-    withBackend({ profile, ...TRANSLATED }, (rig) => {
+    withBackend({ profile: FIRST_MESSAGE, ...TRANSLATED }, (rig) => {
       rig.connect();
       rig.start(WORD_WITH_33 | BIT_30);
       rig.guest.send({ op: 1 });
@@ -284,7 +277,7 @@ describe("the proposals of 2022 as vhost-user back-ends", () => {
   });
 
   it("masked in front of it, bit 33 leaves addresses as they are", () => {
-    withBackend({ profile: profileOf({ frontEndMasks: mask(F.ACCESS_PLATFORM) }) }, (rig) => {
+    withBackend({ profile: MASKED }, (rig) => {
       rig.connect();
       rig.start(WORD_WITH_33 | BIT_30);
       assert.deepEqual(rig.talk(), TALKED);

@@ -4,16 +4,15 @@ import { describe, it } from "node:test";
 import { createMemfd } from "../linux/mapping.js";
 import { Access } from "../memory/address.js";
 import type { WatchedAccess } from "../memory/watched-space.js";
+import { builtinDevice } from "../profiles/builtin.js";
 import { openDescriptors } from "../vhost/session-rig.js";
 import { IOTLB_TYPE } from "../vhost/wire/index.js";
-import { F, mask, maskOf } from "../virtio/index.js";
+import { F, mask } from "../virtio/index.js";
 import type { CidRegistry } from "./kernel-model.js";
 import {
   GPA_BASE,
   IOVA_BASE,
   type KernelRig,
-  LINUX_5_10,
-  LINUX_5_15,
   MEMORY_BYTES,
   PAGE,
   PLAIN_WORD,
@@ -214,7 +213,7 @@ describe("a kernel device without translation", () => {
 
 describe("Linux 5.10, which has no IOTLB", () => {
   it("refuses bit 33, does not know backend features, and cannot be written to", () => {
-    withKernel({ profile: LINUX_5_10 }, (rig) => {
+    withKernel({ profile: builtinDevice("linux-5.10") }, (rig) => {
       assert.equal(rig.ask({ name: "VHOST_GET_FEATURES" }), 0x13d000000n);
       assert.equal(rig.ask({ name: "VHOST_GET_BACKEND_FEATURES" }), "EPERM");
       areOk(rig.setUp(PLAIN_WORD));
@@ -415,7 +414,7 @@ describe("toggling bit 33 after SET_VRING_ADDR", () => {
   });
 
   it("keeps the addresses on Linux 5.15, and the IOTLB as well", () => {
-    withKernel({ profile: LINUX_5_15, addressing: "iova" }, (rig) => {
+    withKernel({ profile: builtinDevice("linux-5.15"), addressing: "iova" }, (rig) => {
       areOk([...rig.setUp(PLAIN_WORD), rig.setFeatures(WORD_WITH_33), rig.mapAll()]);
       areOk([rig.setFeatures(PLAIN_WORD), rig.setRunning(true)]);
       assert.ok(rig.device.translates);
@@ -426,7 +425,7 @@ describe("toggling bit 33 after SET_VRING_ADDR", () => {
 
 describe("the proposals of 2022 as kernel devices", () => {
   it("gated on IOTLB_MSG_V2, bit 33 alone means nothing, in either order of the two", () => {
-    const profile = profileOf({ iotlb: { enabledBy: "bit-33-and-msg-v2", togglingClearsAddresses: false } });
+    const profile = builtinDevice("fix-msg-v2");
     withKernel({ profile }, (rig) => {
       areOk([...rig.setUp(WORD_WITH_33), rig.setRunning(true)]);
       assert.deepEqual(rig.talk(), TALKED);
@@ -435,6 +434,7 @@ describe("the proposals of 2022 as kernel devices", () => {
       areOk(rig.setUp(WORD_WITH_33));
       assert.equal(rig.call({ name: "VHOST_SET_BACKEND_FEATURES", features: 4n }), "EOPNOTSUPP");
       assert.equal(rig.call({ name: "VHOST_SET_BACKEND_FEATURES", features: 2n }), "ok");
+      areOk([0, 1].map((index) => rig.setAddresses(index)));
       assert.equal(rig.setRunning(true), "EFAULT");
       areOk([rig.mapAll(), rig.setRunning(true)]);
       assert.deepEqual(rig.talk(), TALKED);
@@ -442,22 +442,19 @@ describe("the proposals of 2022 as kernel devices", () => {
   });
 
   it("with a bit of its own, bit 33 means nothing and the other one does", () => {
-    const profile = profileOf({
-      features: PLAIN_WORD | maskOf(F.ACCESS_PLATFORM, 45),
-      iotlb: { enabledBy: "own-bit", ownBit: 45 },
-    });
+    const profile = builtinDevice("fix-own-bit");
     withKernel({ profile }, (rig) => {
       areOk([...rig.setUp(WORD_WITH_33), rig.setRunning(true)]);
       assert.deepEqual(rig.talk(), TALKED);
     });
     withKernel({ profile, addressing: "iova" }, (rig) => {
-      areOk([...rig.setUp(PLAIN_WORD | mask(45)), rig.mapAll(), rig.setRunning(true)]);
+      areOk([...rig.setUp(PLAIN_WORD | mask(31)), rig.mapAll(), rig.setRunning(true)]);
       assert.deepEqual(rig.talk(), TALKED);
     });
   });
 
   it("until the first message everything is reachable, and after it only what is mapped", () => {
-    const profile = profileOf({ iotlb: { enabledBy: "first-message", togglingClearsAddresses: false } });
+    const profile = builtinDevice("fix-first-message");
     withKernel({ profile }, (rig) => {
       areOk([...rig.setUp(WORD_WITH_33), rig.setRunning(true)]);
       assert.deepEqual(rig.talk(), TALKED);
@@ -480,7 +477,7 @@ describe("the proposals of 2022 as kernel devices", () => {
   });
 
   it("masked in front of it, bit 33 never reaches it", () => {
-    withKernel({ profile: profileOf({ frontEndMasks: mask(F.ACCESS_PLATFORM) }) }, (rig) => {
+    withKernel({ profile: builtinDevice("fix-mask-in-vmm") }, (rig) => {
       areOk([...rig.setUp(WORD_WITH_33), rig.setRunning(true)]);
       assert.ok(!rig.device.translates);
       assert.deepEqual(rig.talk(), TALKED);

@@ -1,6 +1,6 @@
 /**
- * For tests of this folder: a guest's vsock queues in a memfd without any driver around them, the profiles that the
- * tests are about in short form, and a kernel device with a VMM's ioctls. Not part of the product.
+ * For tests of this folder: a guest's vsock queues in a memfd without any driver around them, devices that
+ * differ from Linux in one thing, and a kernel device with a VMM's ioctls. Not part of the product.
  */
 import { closeSync } from "node:fs";
 import { EventLoop } from "../linux/event-loop.js";
@@ -8,12 +8,13 @@ import { createEventfd, signalEventfd } from "../linux/eventfd.js";
 import { Timers } from "../linux/timers.js";
 import { Access } from "../memory/address.js";
 import type { AccessWatcher } from "../memory/watched-space.js";
+import { builtinDevice } from "../profiles/builtin.js";
 import type { DeviceProfile, ModelledDevice } from "../profiles/device-profile.js";
 import type { KernelRequest } from "../vhost/kernel/requests.js";
 import type { RingAddresses } from "../vhost/ring-state.js";
 import { GPA_BASE, GuestRam, IOVA_BASE, MEMORY_BYTES, QUEUE_SIZE, USER_BASE } from "../vhost/session-rig.js";
 import { IOTLB_TYPE, type IotlbMessage } from "../vhost/wire/index.js";
-import { BACKEND_F, F, maskOf, PROTOCOL_F, VSOCK_F } from "../virtio/index.js";
+import { F, maskOf, PROTOCOL_F } from "../virtio/index.js";
 import type { SplitDriverQueue } from "../virtqueue/split-driver-queue.js";
 import { HEADER_BYTES, HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
 import {
@@ -27,6 +28,7 @@ import {
   type Sent,
 } from "../vsock/switch-rig.js";
 import { type CidRegistry, KernelModel } from "./kernel-model.js";
+import { modelOf } from "./modelled.js";
 
 export { brief, GPA_BASE, GUEST_CID, IOVA_BASE, MEMORY_BYTES, QUEUE_SIZE, USER_BASE };
 
@@ -34,34 +36,16 @@ export const PAGE = 4096n;
 const RECEIVE_AT = 0x80000;
 const SEND_AT = 0xc0000;
 
-/** VHOST_FEATURES (drivers/vhost/vhost.h). */
-export const VHOST_FEATURES = maskOf(
-  F.NOTIFY_ON_EMPTY,
-  F.LOG_ALL,
-  F.ANY_LAYOUT,
-  F.INDIRECT_DESC,
-  F.EVENT_IDX,
-  F.VERSION_1,
-);
 export const PLAIN_WORD = maskOf(F.VERSION_1, F.EVENT_IDX, F.INDIRECT_DESC);
 export const WORD_WITH_33 = PLAIN_WORD | maskOf(F.ACCESS_PLATFORM);
 
-const LINUX: ModelledDevice = {
-  engine: "model",
-  features: VHOST_FEATURES | maskOf(F.ACCESS_PLATFORM, VSOCK_F.VSOCK_SEQPACKET),
-  protocolFeatures: maskOf(PROTOCOL_F.MQ, PROTOCOL_F.CONFIG, PROTOCOL_F.REPLY_ACK, PROTOCOL_F.BACKEND_REQ),
-  backendFeatures: maskOf(BACKEND_F.IOTLB_MSG_V2),
-  unofferedFeatures: "refuses",
-  frontEndMasks: 0n,
-  iotlb: {
-    enabledBy: "bit-33",
-    ownBit: undefined,
-    togglingClearsAddresses: true,
-    turnsOffAgain: true,
-    ringsNeeded: "at-start",
-    honoursInvalidate: true,
-  },
-};
+const LINUX = modelOf(builtinDevice("linux-6.12"));
+const PROTOCOL_FEATURES = maskOf(
+  PROTOCOL_F.MQ,
+  PROTOCOL_F.CONFIG,
+  PROTOCOL_F.REPLY_ACK,
+  PROTOCOL_F.BACKEND_REQ,
+);
 
 /** A device like Linux 6.12, but for what is said. */
 export function profileOf(
@@ -69,23 +53,16 @@ export function profileOf(
 ): DeviceProfile {
   const { iotlb, ...rest } = change;
   return {
-    kind: "device",
-    name: "test",
-    program: "test",
-    summary: "A device of a test.",
-    source: ["test"],
-    evidence: "proposed",
+    ...builtinDevice("linux-6.12"),
     transports: ["kernel", "vhost-user"],
-    behaviour: { ...LINUX, ...rest, iotlb: { ...LINUX.iotlb, ...iotlb } },
+    behaviour: {
+      ...LINUX,
+      protocolFeatures: PROTOCOL_FEATURES,
+      ...rest,
+      iotlb: { ...LINUX.iotlb, ...iotlb },
+    },
   };
 }
-
-export const LINUX_5_10 = profileOf({
-  features: VHOST_FEATURES,
-  backendFeatures: 0n,
-  iotlb: { enabledBy: "never", togglingClearsAddresses: false },
-});
-export const LINUX_5_15 = profileOf({ iotlb: { togglingClearsAddresses: false, turnsOffAgain: false } });
 
 /** How the guest and its VMM say where something is. */
 export type Addressing = "untranslated" | "iova";
