@@ -37,9 +37,15 @@ export function allows<T>(finding: Finding<T>, value: T): boolean {
   return (word & finding.ones) === finding.ones && (word & finding.zeros) === 0n;
 }
 
-/** Values of profiles are plain data. */
+/** Values of profiles are plain data. For lists whose order says nothing, see `isSameSet`. */
 export function isSame(one: unknown, other: unknown): boolean {
-  const text = (value: unknown): string | undefined =>
-    JSON.stringify(value, (_key, part) => (typeof part === "bigint" ? `${part}n` : part));
-  return text(one) === text(other);
+  return textOf(one) === textOf(other);
+}
+
+export function isSameSet(one: readonly unknown[], other: readonly unknown[]): boolean {
+  return isSame(one.map(textOf).sort(), other.map(textOf).sort());
+}
+
+function textOf(value: unknown): string | undefined {
+  return JSON.stringify(value, (_key, part) => (typeof part === "bigint" ? `${part}n` : part));
 }

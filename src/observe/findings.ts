@@ -17,7 +17,7 @@ import {
 import { type Bit33Observation, rulesThatFit } from "./bit33.js";
 import { hasStarted, type SessionFacts, startOrder } from "./facts.js";
 import { FIELD_NAMES, FIELDS, type FieldName, type FieldValue } from "./fields.js";
-import { bits, type Finding, fits, isSame, seen, unseen } from "./finding.js";
+import { bits, type Finding, fits, isSame, isSameSet, seen, unseen } from "./finding.js";
 import type { Machine, OfferId } from "./offers.js";
 import { isPlayed, refusalsOf } from "./refusals.js";
 
@@ -70,10 +70,12 @@ function whyNever(name: FieldName): string {
   return name === "backendFeatures" ? "a matter of the kernel's devices" : "nothing on the socket shows it";
 }
 
-const sessionList = (sessions: readonly SessionFacts[]): string => {
-  const numbers = sessions.map(({ record }) => record.number);
-  return numbers.length === 1 ? `session ${numbers[0]}` : `sessions ${numbers.join(", ")}`;
-};
+const sessionList = (sessions: readonly SessionFacts[]): string =>
+  numberList(sessions.map(({ record }) => record.number));
+
+function numberList(numbers: readonly number[]): string {
+  return `${numbers.length === 1 ? "session" : "sessions"} ${numbers.join(", ")}`;
+}
 
 class Run {
   /** Sessions in which SET_FEATURES came. */
@@ -305,7 +307,16 @@ class Run {
       return seen([], `${sessionList(this.#started)}: REPLY_ACK is not taken`);
     }
     const steps = [...SETUP_STEPS, ...RING_STEPS].filter((step) => best.needReply.has(step));
-    return seen(steps, `session ${best.record.number}: messages with NEED_REPLY`);
+    return this.#seenSet(
+      steps,
+      this.base?.needReply,
+      `session ${best.record.number}: messages with NEED_REPLY`,
+    );
+  }
+
+  /** A list whose order says nothing: written in the order of the base, if that has the same. */
+  #seenSet<T>(found: readonly T[], ofBase: readonly T[] | undefined, because: string): Finding<readonly T[]> {
+    return seen(ofBase !== undefined && isSameSet(ofBase, found) ? ofBase : found, because);
   }
 
   resetsDevice(): Finding<boolean> {
@@ -422,8 +433,9 @@ class Run {
     const because =
       found.length === 0
         ? "every offer was taken"
-        : `sessions ${found.map(({ session }) => session).join(", ")}: it left, and its program said so`;
+        : `${numberList(found.map(({ session }) => session))}: it left, and its program said so`;
     const note = kept.length === 0 ? "" : "; those on conditions that no session sets up are the base's";
-    return seen([...found.map(({ refusal }) => refusal), ...kept], because + note);
+    const refusals = [...found.map(({ refusal }) => refusal), ...kept];
+    return this.#seenSet(refusals, this.base?.refuses, because + note);
   }
 }
