@@ -36,10 +36,9 @@ export function changeLines(heading: string, changes: readonly Change[], options
     const painted = `  ${paint(from, from)} -> ${paint(to, to)}`;
     // A line that breaks within the words themselves stays uncoloured.
     lines.push("", first.startsWith(`  ${text}`) ? painted + first.slice(text.length + 2) : first, ...rest);
-    for (const [guest, partners] of byGuest(cells, options.changed)) {
-      lines.push(
-        ...wrap(`${guest} with ${partners.join(", ")}`, width, { first: "    ", further: "        " }),
-      );
+    for (const [partners, guests] of together(cells, options.changed)) {
+      const text = `${guests.join(", ")} with ${partners}`;
+      lines.push(...wrap(text, width, { first: "    ", further: "        " }));
     }
   }
   return lines;
@@ -78,12 +77,18 @@ function grouped(changes: readonly Change[]): Group[] {
   return [...groups.values()];
 }
 
-function byGuest(cells: readonly CellRecord[], changed: Changed): Map<string, string[]> {
-  const found = new Map<string, string[]>();
+/** Guests whose partners are the same, in one row: those partners, and the guests. */
+function together(cells: readonly CellRecord[], changed: Changed): Map<string, string[]> {
+  const partnersOf = new Map<string, string[]>();
   for (const cell of cells) {
     const partner = changed === "device" ? cell.vmm : cell.device;
     const marked = partner + EVIDENCE_MARKS[cell.evidence];
-    found.set(cell.guest, [...(found.get(cell.guest) ?? []), marked]);
+    partnersOf.set(cell.guest, [...(partnersOf.get(cell.guest) ?? []), marked]);
   }
-  return found;
+  const rows = new Map<string, string[]>();
+  for (const [guest, partners] of partnersOf) {
+    const key = partners.join(", ");
+    rows.set(key, [...(rows.get(key) ?? []), guest]);
+  }
+  return rows;
 }

@@ -47,7 +47,7 @@ describe("the page", () => {
       ["plain/qemu/linux-5.15 works", "plain/qemu/mine fails-to-start", "viommu/qemu/linux-5.15 exposes"],
     );
     assert.match(text, /works\*<small/);
-    assert.match(text, /<p class="why">· libkrun: libkrun has no ioctls<\/p>/);
+    assert.match(text, /<p class="why">· libkrun: this VMM has no ioctls<\/p>/);
     assert.match(text, /<code>bit33 compat --vmm \.\/a&amp;b\.yaml<\/code>/);
   });
 

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { pageData, scriptSafeJson } from "./html/data.js";
 import { SCRIPT } from "./html/script.js";
 import { STYLE } from "./html/style.js";
+import { type Block, type Grid, layOut } from "./layout.js";
 import { type Cell, cellName, VERDICTS } from "./record.js";
 import { EVIDENCE_MARKS } from "./table.js";
 import { VERDICT_TEXTS } from "./verdicts.js";
@@ -23,7 +24,7 @@ export interface PageContext {
 }
 
 export function page(cells: readonly Cell[], context: PageContext): string {
-  const guests = unique(cells.map(({ guest }) => guest));
+  const blocks = layOut(cells);
   return [
     "<!doctype html>",
     '<html lang="en">',
@@ -36,9 +37,12 @@ export function page(cells: readonly Cell[], context: PageContext): string {
     "</head>",
     "<body>",
     ...introduction(cells, context),
-    ...filters(cells, guests),
+    ...filters(
+      cells,
+      blocks.map(({ guest }) => guest),
+    ),
     "<main>",
-    ...guests.flatMap((guest) => block(guest, cells, context)),
+    ...blocks.flatMap((each) => blockHtml(each, context)),
     "</main>",
     '<dialog aria-labelledby="story-heading"></dialog>',
     `<script type="application/json" id="data">${scriptSafeJson(pageData(cells))}</script>`,
@@ -84,29 +88,34 @@ function filters(cells: readonly Cell[], guests: readonly string[]): string[] {
   ];
 }
 
-/** One guest: a table of the VMMs and devices of which any cell ran, and why the others do not apply. */
-function block(guest: string, all: readonly Cell[], context: PageContext): string[] {
-  const cells = all.filter((cell) => cell.guest === guest);
-  const ran = cells.filter(({ verdict }) => verdict !== null);
-  const vmms = unique(ran.map(({ vmm }) => vmm));
-  const devices = unique(ran.map(({ device }) => device));
-  const byName = new Map(cells.map((cell) => [cellName(cell), cell]));
-  const title = (kind: "vmm" | "device", name: string) =>
-    `title="${escapeHtml(context.programOf?.(kind, name) ?? name)}"`;
+/** One guest. */
+function blockHtml({ guest, grids, absences }: Block, context: PageContext): string[] {
   return [
     `<section data-guest="${escapeHtml(guest)}">`,
     `<h2>Guest ${escapeHtml(guest)}</h2>`,
     `<p>${escapeHtml(context.sentenceOf?.(guest) ?? "")}</p>`,
+    ...grids.flatMap((grid) => gridHtml(grid, context)),
+    ...absences.map(
+      ({ whom, reason }) => `<p class="why">· ${escapeHtml(whom.join(", "))}: ${escapeHtml(reason)}</p>`,
+    ),
+    "</section>",
+  ];
+}
+
+function gridHtml({ transport, vmms, devices, at }: Grid, { programOf }: PageContext): string[] {
+  const head = (scope: "row" | "col", kind: "vmm" | "device", name: string) =>
+    `<th scope="${scope}" title="${escapeHtml(programOf?.(kind, name) ?? name)}">${escapeHtml(name)}</th>`;
+  const caption = transport === "kernel" ? "over the kernel's ioctls" : "over vhost-user";
+  return [
     '<div class="grid"><table>',
-    `<thead><tr><td></td>${devices.map((device) => `<th scope="col" ${title("device", device)}>${escapeHtml(device)}</th>`).join("")}</tr></thead>`,
+    `<caption>${caption}</caption>`,
+    `<thead><tr><td class="none"></td>${devices.map((device) => head("col", "device", device)).join("")}</tr></thead>`,
     "<tbody>",
     ...vmms.map((vmm) => {
-      const row = devices.map((device) => entry(byName.get(cellName({ guest, vmm, device }))));
-      return `<tr><th scope="row" ${title("vmm", vmm)}>${escapeHtml(vmm)}</th>${row.join("")}</tr>`;
+      const row = devices.map((device) => entry(at(vmm, device)));
+      return `<tr>${head("row", "vmm", vmm)}${row.join("")}</tr>`;
     }),
     "</tbody></table></div>",
-    ...reasonsOfAbsence(cells.filter(({ vmm }) => !vmms.includes(vmm))),
-    "</section>",
   ];
 }
 
@@ -116,14 +125,6 @@ function entry(cell: Cell | undefined): string {
   return (
     `<td class="${cell.verdict}"><button type="button" data-cell="${escapeHtml(cellName(cell))}" title="${escapeHtml(cell.reason)}">` +
     `${cell.verdict}${EVIDENCE_MARKS[cell.evidence]}<small class="cut">${escapeHtml(cell.reason)}</small></button></td>`
-  );
-}
-
-function reasonsOfAbsence(cells: readonly Cell[]): string[] {
-  const byReason = new Map<string, Set<string>>();
-  for (const { vmm, reason } of cells) byReason.set(reason, (byReason.get(reason) ?? new Set()).add(vmm));
-  return [...byReason].map(
-    ([reason, vmms]) => `<p class="why">· ${escapeHtml([...vmms].join(", "))}: ${escapeHtml(reason)}</p>`,
   );
 }
 
@@ -140,8 +141,4 @@ export function escapeHtml(text: string): string {
 /** As a Content-Security-Policy names an inline element it allows. */
 function hashOf(content: string): string {
   return `'sha256-${createHash("sha256").update(content).digest("base64")}'`;
-}
-
-function unique(values: readonly string[]): string[] {
-  return [...new Set(values)];
 }

@@ -9,7 +9,7 @@ import { MAIL_WIDTH } from "./mail.js";
 import { assumptions, beliefs, steps } from "./narrative.js";
 import { type Cell, type CellRecord, cellName } from "./record.js";
 import { countOfCells, EVIDENCE_MARKS, verdictCounts } from "./table.js";
-import { counted, listed, wrap } from "./text.js";
+import { counted, wrap } from "./text.js";
 
 export interface MailText {
   readonly subject: string;
@@ -169,7 +169,8 @@ function worstStory(cell: CellRecord, before?: CellRecord): string[] {
     "",
     ...beliefs(cell, MAIL_WIDTH),
     "",
-    ...wrap(`${listed([...cell.sources])}.`, MAIL_WIDTH, { first: "Sources: " }),
+    "Sources:",
+    ...cell.sources.flatMap((source) => wrap(source, MAIL_WIDTH, { first: "  - " })),
   ];
 }
 
@@ -186,28 +187,45 @@ function ending({ command, version }: MailContext, cell: CellRecord | undefined)
   ];
 }
 
-/** A shell command in lines that may be pasted: broken between words, or, where a word is too long, within it. */
+/**
+ * A shell command in lines that may be pasted: broken before options, or, where one is too long for a line, within it.
+ * The shell takes a backslash and a newline for nothing at all, as long as the backslash is not behind another one.
+ */
 export function commandLines(command: readonly string[]): string[] {
   const indent = "  ";
+  const hanging = `${indent}    `;
   const lines: string[] = [];
   let line = indent;
-  for (const word of command.map(shellWord)) {
+  for (const part of optionParts(command)) {
     const isFirst = line.trim() === "";
-    if (!isFirst && line.length + 1 + word.length > MAIL_WIDTH - 2) {
+    if (!isFirst && line.length + 1 + part.length > LONGEST_COMMAND_LINE) {
       lines.push(`${line} \\`);
-      line = `${indent}    ${word}`;
+      line = hanging + part;
     } else {
-      line += isFirst ? word : ` ${word}`;
+      line += isFirst ? part : ` ${part}`;
     }
-    while (line.length > MAIL_WIDTH - 2) {
-      // The shell takes a backslash and a newline for nothing at all, as long as no space follows and the backslash is
-      // not itself behind one.
-      const end = line[MAIL_WIDTH - 3] === "\\" ? MAIL_WIDTH - 3 : MAIL_WIDTH - 2;
+    while (line.length > LONGEST_COMMAND_LINE) {
+      const end = LONGEST_COMMAND_LINE - (line[LONGEST_COMMAND_LINE - 1] === "\\" ? 1 : 0);
       lines.push(`${line.slice(0, end)}\\`);
       line = line.slice(end);
     }
   }
   return [...lines, line];
+}
+
+/** Room for ` \` behind it. */
+const LONGEST_COMMAND_LINE = MAIL_WIDTH - 2;
+
+/** Quoted words, each option together with its value. */
+function optionParts(command: readonly string[]): string[] {
+  const parts: string[] = [];
+  let isOption = false;
+  for (const word of command) {
+    if (isOption) parts[parts.length - 1] += ` ${shellWord(word)}`;
+    else parts.push(shellWord(word));
+    isOption = !isOption && word.startsWith("--");
+  }
+  return parts;
 }
 
 /** A word as a shell reads it back. Every odd character gets a backslash, so that it can be broken anywhere else. */

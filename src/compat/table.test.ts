@@ -47,7 +47,7 @@ describe("the table", () => {
       "",
       `  1 stalls  ${MISS}`,
       "",
-      "  · crosvm: crosvm has no vIOMMU",
+      "  · crosvm: this VMM has no vIOMMU",
     ]);
     assert.match(lines().slice(-2).join(" "), /^\* each of the three was checked .* · does not apply\.$/);
   });

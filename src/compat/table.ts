@@ -3,11 +3,10 @@
  * each cell the verdict, with the number of its reason, which stands beneath. Pure: cells in, lines out.
  * Must not know what a terminal is; colours come in as a function.
  */
+import { type Block, type Grid, layOut } from "./layout.js";
 import { type Cell, type CellRecord, VERDICTS, type Verdict } from "./record.js";
 import { columnsOf, counted, padEnd, wrap } from "./text.js";
 import { VERDICT_TEXTS } from "./verdicts.js";
-
-type Transport = CellRecord["config"]["transport"];
 
 /** What a piece of text is, for whoever wants to colour it. */
 export type Tone = Verdict | "heading" | "faint";
@@ -41,15 +40,7 @@ const PLAIN: Paint = (_, text) => text;
 
 /** All blocks, an empty line between two, and what the signs mean. */
 export function table(cells: readonly Cell[], options: TableOptions): string[] {
-  const reach = new Reach(cells);
-  const blocks = unique(cells.map(({ guest }) => guest)).map((guest) =>
-    new Block(
-      guest,
-      cells.filter((cell) => cell.guest === guest),
-      reach,
-      options,
-    ).lines(),
-  );
+  const blocks = layOut(cells).map((block) => new BlockText(block, options).lines());
   const legend = wrap(LEGEND, options.width).map((line) => (options.paint ?? PLAIN)("faint", line));
   return [...blocks.flatMap((lines) => [...lines, ""]), ...legend];
 }
@@ -62,76 +53,36 @@ export function verdictCounts(cells: readonly Cell[], paint: Paint = PLAIN): str
   }).join(" · ");
 }
 
-/** What the cells that ran tell about who can reach whom, whichever guest it was. */
-class Reach {
-  readonly #transports = new Map<string, Transport>();
-  readonly #devices = new Set<string>();
-
-  constructor(cells: readonly Cell[]) {
-    for (const cell of cells) {
-      if (cell.verdict === null) continue;
-      this.#transports.set(cell.vmm, cell.config.transport);
-      this.#devices.add(`${cell.config.transport} ${cell.device}`);
-    }
-  }
-
-  transportOf(vmm: string): Transport | undefined {
-    return this.#transports.get(vmm);
-  }
-
-  /** If they did not run together, then because of the guest. */
-  reaches({ vmm, device }: Cell): boolean {
-    return this.#devices.has(`${this.transportOf(vmm)} ${device}`);
-  }
-}
-
 /** One guest. */
-class Block {
+class BlockText {
   readonly #notes = new Notes();
 
   constructor(
-    private readonly guest: string,
-    private readonly cells: readonly Cell[],
-    private readonly reach: Reach,
+    private readonly block: Block,
     private readonly options: TableOptions,
   ) {}
 
   lines(): string[] {
-    const { width } = this.options;
-    const paint = this.options.paint ?? PLAIN;
-    const sentence = this.options.sentenceOf?.(this.guest);
-    const heading = wrap(`Guest ${this.guest}${sentence === undefined ? "" : `: ${sentence}`}`, width);
-    const shown = (["kernel", "vhost-user"] as const).map((transport) => this.#cellsBy(transport));
-    const [kernel, vhostUser] = shown;
+    const { width, paint = PLAIN, sentenceOf } = this.options;
+    const { guest, grids } = this.block;
+    const sentence = sentenceOf?.(guest);
+    const heading = wrap(`Guest ${guest}${sentence === undefined ? "" : `: ${sentence}`}`, width);
     return [
       ...heading.map((line) => paint("heading", line)),
-      ...this.#grids("over ioctls", kernel),
-      ...this.#grids("over vhost-user", vhostUser),
+      ...grids.flatMap((grid) => this.#grid(grid)),
       ...this.#notes.lines(width, paint),
-      ...this.#notApplicable(new Set(shown.flat())),
+      ...this.#absences(),
     ];
   }
 
-  /** The rows and columns in which anything ran. */
-  #cellsBy(transport: Transport): Cell[] {
-    const ran = this.cells.filter((cell) => cell.verdict !== null && cell.config.transport === transport);
-    const vmms = new Set(ran.map(({ vmm }) => vmm));
-    const devices = new Set(ran.map(({ device }) => device));
-    return this.cells.filter(
-      ({ vmm, device }) => vmms.has(vmm) && devices.has(device) && this.reach.transportOf(vmm) === transport,
-    );
-  }
-
-  /** As many grids side by side as columns fit, the rest below. */
-  #grids(title: string, cells: readonly Cell[]): string[] {
-    if (cells.length === 0) return [];
-    const vmms = unique(cells.map(({ vmm }) => vmm));
-    const labels = [title, ...vmms];
-    const labelWidth = Math.max(...labels.map(columnsOf));
-    const columns = unique(cells.map(({ device }) => device)).map((device) =>
+  /** As many columns beside each other as fit, the rest below. */
+  #grid({ transport, vmms, devices, at }: Grid): string[] {
+    const title = transport === "kernel" ? "over ioctls" : "over vhost-user";
+    const labelWidth = Math.max(...[title, ...vmms].map(columnsOf));
+    const columns = devices.map((device) =>
       this.#column(
         device,
-        vmms.map((vmm) => cells.find((cell) => cell.vmm === vmm && cell.device === device)),
+        vmms.map((vmm) => at(vmm, device)),
       ),
     );
     const lines: string[] = [];
@@ -184,28 +135,11 @@ class Block {
     return `${INDENT}${tone === undefined ? padded : paint(tone, padded)}${painted.join("")}`.trimEnd();
   }
 
-  /** Whole rows that are not shown, and points in those that are; each reason once. */
-  #notApplicable(shown: ReadonlySet<Cell>): string[] {
-    const shownVmms = new Set([...shown].map(({ vmm }) => vmm));
-    const byReason = new Map<string, Set<string>>();
-    const add = (reason: string, what: string) => {
-      const found = byReason.get(reason) ?? new Set();
-      byReason.set(reason, found.add(what));
-    };
-    for (const vmm of unique(this.cells.map((cell) => cell.vmm))) {
-      const row = this.cells.filter((cell) => cell.vmm === vmm);
-      if (!shownVmms.has(vmm)) {
-        const reachable = row.filter((cell) => this.reach.reaches(cell));
-        for (const { reason } of reachable.length === 0 ? row : reachable) add(reason, vmm);
-        continue;
-      }
-      for (const cell of row) {
-        if (shown.has(cell) && cell.verdict === null) add(cell.reason, `${vmm} with ${cell.device}`);
-      }
-    }
+  /** Each reason once. */
+  #absences(): string[] {
     const { width, paint = PLAIN } = this.options;
-    const lines = [...byReason].flatMap(([reason, whom]) =>
-      wrap(`${NOT_APPLICABLE} ${[...whom].join(", ")}: ${reason}`, width, { first: INDENT, further: "    " }),
+    const lines = this.block.absences.flatMap(({ whom, reason }) =>
+      wrap(`${NOT_APPLICABLE} ${whom.join(", ")}: ${reason}`, width, { first: INDENT, further: "    " }),
     );
     return lines.length === 0 ? [] : ["", ...lines.map((line) => paint("faint", line))];
   }
@@ -283,10 +217,6 @@ function fitting(columns: readonly Column[], width: number): Column[][] {
     left -= needed;
   }
   return groups;
-}
-
-function unique(values: readonly string[]): string[] {
-  return [...new Set(values)];
 }
 
 /** `1904 combinations: 1092 ran, 812 do not apply`. */

@@ -24,11 +24,13 @@ fieldset { display: flex; flex-wrap: wrap; gap: .2rem .7rem; border: 0; margin: 
 label { white-space: nowrap; }
 input[type=search], select { font: inherit; padding: .15rem .4rem; }
 .grid { overflow-x: auto; }
+caption { text-align: left; color: var(--soft); font-size: .85em; }
 table { border-collapse: collapse; margin: .6rem 0 1rem; }
 th { font-weight: 600; text-align: left; padding: .2rem .5rem; vertical-align: bottom; }
 thead th { font-size: .85em; max-width: 8rem; }
 tbody th { white-space: nowrap; position: sticky; left: 0; background: var(--ground); }
 td { border: 1px solid var(--line); padding: 0; vertical-align: top; }
+thead td.none { border: 0; }
 td.none { text-align: center; color: var(--soft); padding: .3rem .5rem; }
 td button { display: block; width: 100%; min-width: 7rem; max-width: 13rem; height: 100%; border: 0; padding: .3rem .5rem; background: transparent; color: inherit; font: inherit; text-align: left; cursor: pointer; }
 td small { display: block; line-height: 1.3; font-size: .75em; color: var(--soft); overflow-wrap: anywhere; }
