@@ -49,7 +49,7 @@ function inapplicable(guest: GuestProfile, vmm: VmmProfile, device: DeviceProfil
 
 const EVIDENCE: readonly Evidence[] = ["executed", "derived", "proposed"];
 
-function weakest(...all: readonly Evidence[]): Evidence {
+export function weakest(...all: readonly Evidence[]): Evidence {
   return all.reduce((a, b) => (EVIDENCE.indexOf(b) > EVIDENCE.indexOf(a) ? b : a));
 }
 

@@ -1,15 +1,21 @@
 /**
  * What a disagreement is: two programs that are each right by their own reading, a question that a run can answer, and
- * what had been concluded by reading before anything was run. Data and types only; the cases are beside this file.
- * Must not know how anything is run.
+ * what had been concluded by reading before anything was run. Types only; the cases are beside this file.
+ * Must not know how anything is run, nor how outcomes are printed.
  */
+import type { Evidence } from "../../profiles/head.js";
+import type { Verdict } from "../record.js";
 
-/** What stands behind an outcome. */
-export type FindingEvidence =
-  /** It happened in the run: profiles and this project's own code played against each other. */
-  | "executed"
-  /** It cannot be made to happen here; `why` of the finding says what is missing. */
-  | "derived";
+/** A cell of the matrix, or one of a profile that was changed for the question. */
+export interface PlayedCell {
+  /** `guest/vmm/device`; a profile that was changed bears its change in its name. */
+  readonly name: string;
+  /** Null: the three make no cell. */
+  readonly verdict: Verdict | null;
+  readonly reason: string;
+  /** The weakest of the profiles that took part. */
+  readonly evidence: Evidence;
+}
 
 /** What came out of a run. */
 export interface Finding {
@@ -17,9 +23,9 @@ export interface Finding {
   readonly outcome: string;
   /** What happened, as sentences, in the order in which it did; each was seen in the run. */
   readonly facts: readonly string[];
-  readonly evidence: FindingEvidence;
-  /** Why it is only derived; with `derived` alone. */
-  readonly why?: string;
+  readonly cells: readonly PlayedCell[];
+  /** What cannot be made to happen here, and is only read from sources; a sentence each. */
+  readonly derived?: readonly string[];
 }
 
 export interface DisagreementHead {
@@ -32,10 +38,10 @@ export interface DisagreementHead {
   readonly sources: readonly string[];
   /** What had been concluded by reading, as a sentence. */
   readonly reading: string;
+  /** What `reading` comes to, as an outcome. Where the run finds another one, the run wins and the page says so. */
+  readonly expected: string;
 }
 
 export interface Disagreement extends DisagreementHead {
-  /** What `reading` comes to, as an outcome; where the run finds another one, the run wins and the page says so. */
-  readonly expected: string;
   run(): Promise<Finding>;
 }

@@ -3,30 +3,58 @@
  * reading of a bit, a flag or an order, and wrong together. Each is a named case whose outcome is found by running it.
  * Must not know how outcomes are printed.
  */
-export type { Disagreement, DisagreementHead, Finding, FindingEvidence } from "./disagreement.js";
+import {
+  CONFIDENTIAL_GUEST_REQUIRES_33,
+  CROSVM_PASSES_33,
+  CROSVM_VHOST_USER_HIDES_33,
+  CROSVM_VHOST_USER_PASSES_33,
+  CROSVM_WITHOUT_VIOMMU_GUARD,
+  QEMU_TELLS_33_UNOFFERED,
+  QEMU_WANTS_A_CHANNEL_WITH_33,
+  TOGGLING_33_AFTER_ADDRESSES,
+} from "./bit-33.js";
+import type { Disagreement } from "./disagreement.js";
+import {
+  CLOUD_HYPERVISOR_DROPS_INDIRECT,
+  CROSVM_HIDES_SEQPACKET,
+  CROSVM_STRIPS_PACKED,
+  FEATURES_ASKED_TOO_LATE,
+  GUEST_TAKES_NO_STREAM_BIT,
+  IN_ORDER_UNKNOWN_TO_THE_GUEST,
+  LIBKRUN_DGRAM,
+  SUSPEND_42_OR_43,
+} from "./feature-words.js";
+import {
+  CONFIG_FLAGS_DIFFER,
+  DIRTY_LOG_NEVER_CLEARED,
+  EVENT_QUEUE_OWNER,
+  QEMU_TAKES_XEN_MMAP,
+  SHMEM_OR_GPA_ADDRESSES,
+} from "./protocol.js";
+
+export type { Disagreement, DisagreementHead, Finding, PlayedCell } from "./disagreement.js";
 
 /** In the order of docs/disagreements.md. An id is a promise: it is never renamed and never given to another case. */
-export const DISAGREEMENT_IDS = [
-  "crosvm-passes-33",
-  "crosvm-vhost-user-passes-33",
-  "crosvm-vhost-user-hides-33",
-  "crosvm-without-viommu-guard",
-  "qemu-tells-33-unoffered",
-  "qemu-wants-a-channel-with-33",
-  "qemu-takes-xen-mmap",
-  "shmem-or-gpa-addresses",
-  "in-order-unknown-to-the-guest",
-  "libkrun-dgram",
-  "guest-takes-no-stream-bit",
-  "crosvm-hides-seqpacket",
-  "crosvm-strips-packed",
-  "confidential-guest-requires-33",
-  "cloud-hypervisor-drops-indirect",
-  "toggling-33-after-addresses",
-  "event-queue-owner",
-  "dirty-log-never-cleared",
-  "suspend-42-or-43",
-  "config-flags",
-  "features-asked-too-late",
-] as const;
-export type DisagreementId = (typeof DISAGREEMENT_IDS)[number];
+export const DISAGREEMENTS: readonly Disagreement[] = [
+  CROSVM_PASSES_33,
+  CROSVM_VHOST_USER_PASSES_33,
+  CROSVM_VHOST_USER_HIDES_33,
+  CROSVM_WITHOUT_VIOMMU_GUARD,
+  QEMU_TELLS_33_UNOFFERED,
+  QEMU_WANTS_A_CHANNEL_WITH_33,
+  QEMU_TAKES_XEN_MMAP,
+  SHMEM_OR_GPA_ADDRESSES,
+  IN_ORDER_UNKNOWN_TO_THE_GUEST,
+  LIBKRUN_DGRAM,
+  GUEST_TAKES_NO_STREAM_BIT,
+  CROSVM_HIDES_SEQPACKET,
+  CROSVM_STRIPS_PACKED,
+  CONFIDENTIAL_GUEST_REQUIRES_33,
+  CLOUD_HYPERVISOR_DROPS_INDIRECT,
+  TOGGLING_33_AFTER_ADDRESSES,
+  EVENT_QUEUE_OWNER,
+  DIRTY_LOG_NEVER_CLEARED,
+  SUSPEND_42_OR_43,
+  CONFIG_FLAGS_DIFFER,
+  FEATURES_ASKED_TOO_LATE,
+];

@@ -1,0 +1,213 @@
+/**
+ * Disagreements about bit 33, ACCESS_PLATFORM: "use the DMA API" to a guest, "translate" to vhost. Each is asked of
+ * cells of the matrix, the cell in question first and beside it those that show what makes the difference.
+ */
+
+import type { OrderEntry, VmmProfile } from "../../profiles/vmm-profile.js";
+import { F, has } from "../../virtio/index.js";
+import type { Disagreement } from "./disagreement.js";
+import { askCells, type Line, lineOf, type Play, play, vmmWith } from "./play.js";
+
+export const CROSVM_PASSES_33 = askCells(
+  {
+    id: "crosvm-passes-33",
+    title:
+      "crosvm of July 2022 passes bit 33 on, and a Linux that has learned to translate looks for rings in an empty IOTLB",
+    question:
+      "crosvm offers bit 33 so that a protected guest bounces through its shared pool, and tells vhost what both have. What becomes of it on a kernel that takes the bit for an IOTLB?",
+    sources: [
+      "Will Deacon, kvm list, August 2022 (spinics.net kvm/msg285557)",
+      "Linux e13a6915a03f, drivers/vhost/vsock.c",
+      "crosvm 4e7d00be2, devices/src/virtio/vhost/worker.rs",
+    ],
+    reading: "Linux 5.10 is fine; from 5.15 on VHOST_VSOCK_SET_RUNNING fails with EFAULT.",
+    expected: "fails-to-start",
+  },
+  "restricted-dma/crosvm-2022-07/linux-5.15",
+  "restricted-dma/crosvm-2022-07/linux-5.10",
+  "restricted-dma/crosvm-2022-07/linux-6.12",
+  "restricted-dma/crosvm-2022-08/linux-5.15",
+);
+
+export const CROSVM_VHOST_USER_PASSES_33 = askCells(
+  {
+    id: "crosvm-vhost-user-passes-33",
+    title: "crosvm's vhost-user front-end tells a back-end of bit 33 and never sends an IOTLB message",
+    question:
+      "The mask of August 2022 is in crosvm's code for kernel devices. Its vhost-user front-end hands the acknowledgement back as it is. What does a back-end do that offers bit 33 and means an IOTLB by it?",
+    sources: [
+      "crosvm f1e797a68, devices/src/virtio/vhost_user_frontend/mod.rs",
+      "crosvm f1e797a68, devices/src/virtio/vhost_user_backend/vsock.rs",
+    ],
+    reading:
+      "The incident of 2022 again: crosvm's own vsock back-end programs the kernel, and VHOST_VSOCK_SET_RUNNING fails with EFAULT.",
+    expected: "fails-to-start",
+  },
+  "restricted-dma/crosvm-vhost-user/crosvm-backend",
+  "restricted-dma/crosvm-vhost-user/dpdk-like",
+  "restricted-dma/crosvm-vhost-user/bit33-on",
+  "restricted-dma/crosvm-vhost-user/bit33-auto",
+);
+
+export const CROSVM_VHOST_USER_HIDES_33 = askCells(
+  {
+    id: "crosvm-vhost-user-hides-33",
+    title: "A back-end without bit 33 takes the bit from crosvm's guest, who then hands out private memory",
+    question:
+      "crosvm's vhost-user front-end offers its guest what the back-end offers. A back-end that equates bit 33 with an IOTLB, and has none, does not offer it. Where do the guest's rings and buffers lie then?",
+    sources: [
+      "crosvm f1e797a68, devices/src/virtio/vhost_user_frontend/mod.rs",
+      "Linux 7.2, drivers/virtio/virtio_ring.c, vring_use_map_api",
+    ],
+    reading:
+      "The guest never sees the bit, goes around the DMA API and its shared pool, and gives the device addresses of private memory.",
+    expected: "faults",
+  },
+  "restricted-dma/crosvm-vhost-user/vhost-device-vsock",
+  "protected/crosvm-vhost-user/vhost-device-vsock",
+  "restricted-dma/crosvm-vhost-user/bit33-off",
+);
+
+export const CROSVM_WITHOUT_VIOMMU_GUARD: Disagreement = {
+  id: "crosvm-without-viommu-guard",
+  title: "crosvm has dropped the guard that refused a kernel vhost device behind its vIOMMU",
+  question:
+    "Commit 4e7d00be2 refused a vhost device behind the vIOMMU and masked bit 33 otherwise; 40114fd26 removed the refusal with other code. Is a device that needs translation now started without?",
+  sources: [
+    "crosvm 4e7d00be2, devices/src/virtio/vhost/worker.rs (VhostIotlbUnsupported)",
+    "crosvm 40114fd26",
+    "crosvm f1e797a68, devices/src/virtio/virtio_device.rs, supports_iommu",
+  ],
+  reading: "Bit 33 is stripped in silence even where translation is needed.",
+  expected: "exposes",
+  async run() {
+    const stated = await askCells(this, "viommu-strict/crosvm-2023-09/linux-6.12").run();
+    const { guest, vmm, device } = lineOf("viommu-strict/crosvm-2023-09/linux-6.12");
+    const moved = vmmWith(vmm, "viommu", { machine: { ...vmm.machine, viommu: true } });
+    const { cell } = await play({ guest, vmm: moved, device });
+    const guarded = lineOf("viommu-strict/crosvm-2022-08/linux-6.12");
+    const guardedVmm = vmmWith(guarded.vmm, "viommu", { machine: { ...vmm.machine, viommu: true } });
+    const { cell: before } = await play({ ...guarded, vmm: guardedVmm });
+    return {
+      outcome: stated.outcome,
+      facts: [
+        ...stated.facts,
+        `Were crosvm to put the device behind its vIOMMU all the same, the end would be: ${cell.verdict}, ${cell.reason}.`,
+        `With the guard of 2022 it would be: ${before.verdict}, ${before.reason}.`,
+      ],
+      cells: [...stated.cells, cell, before],
+    };
+  },
+};
+
+export const QEMU_TELLS_33_UNOFFERED = askCells(
+  {
+    id: "qemu-tells-33-unoffered",
+    title: "QEMU with a vIOMMU tells a vhost-user-vsock back-end of bit 33 that it never offered",
+    question:
+      "Bit 33 is missing from the list of bits that vhost-user-vsock takes from the back-end, so the guest gets it by `iommu_platform=on` alone. What does a back-end without the bit do when it arrives?",
+    sources: [
+      "QEMU 10.0, hw/virtio/vhost-user-vsock.c, user_feature_bits",
+      "QEMU 10.0, hw/virtio/vhost.c, vhost_dev_set_features",
+      "rust-vmm/vhost#312",
+    ],
+    reading:
+      "rust-vmm's set_features answers InvalidParam; the device is lost as soon as the guest's driver starts.",
+    expected: "crashes",
+  },
+  "viommu-strict/qemu-7.2/vhost-device-vsock",
+  "viommu-strict/qemu-10.0/vhost-device-vsock",
+  "passthrough/qemu-10.0/vhost-device-vsock",
+  "restricted-dma/qemu-10.0/vhost-device-vsock",
+  "viommu-strict/qemu-10.0/bit33-auto",
+);
+
+export const QEMU_WANTS_A_CHANNEL_WITH_33 = askCells(
+  {
+    id: "qemu-wants-a-channel-with-33",
+    title: "QEMU refuses a back-end that offers bit 33 without a channel for misses, vIOMMU or not",
+    question:
+      "To QEMU a back-end that offers bit 33 is one with an IOTLB, which needs BACKEND_REQ and REPLY_ACK. What becomes of one that offers the bit for its guest's sake only?",
+    sources: ["QEMU 10.0, hw/virtio/vhost-user.c, vhost_user_backend_init"],
+    reading: "Initialization fails, even with no vIOMMU anywhere.",
+    expected: "refused",
+  },
+  "plain/qemu-10.0/crosvm-backend",
+  "plain/qemu-7.2/crosvm-backend",
+  "restricted-dma/qemu-10.0/crosvm-backend",
+  "plain/qemu-10.0/bit33-off",
+);
+
+export const CONFIDENTIAL_GUEST_REQUIRES_33 = askCells(
+  {
+    id: "confidential-guest-requires-33",
+    title: "A confidential guest refuses a device that does not offer bit 33",
+    question:
+      "Linux in a confidential VM wants VERSION_1 and bit 33 from every virtio device. Who is left without a device because of that, and who is not because its VMM adds the bit?",
+    sources: ["Linux 6.12, drivers/virtio/virtio.c, virtio_features_ok"],
+    reading: "The driver gives up with -ENODEV: the device must provide VIRTIO_F_ACCESS_PLATFORM.",
+    expected: "refused",
+  },
+  "protected/crosvm-vhost-user/vhost-device-vsock",
+  "protected/qemu-10.0/vhost-device-vsock",
+  "protected/crosvm-2022-08/linux-6.12",
+  "protected/crosvm-vhost-user/bit33-auto",
+);
+
+/** Ring addresses first, and only then the features that say what they mean. */
+function addressesFirst(order: readonly OrderEntry[]): readonly OrderEntry[] {
+  const rings = order.findIndex((entry) => typeof entry !== "string" && entry.includes("addr"));
+  const isEarly = (entry: OrderEntry): boolean => entry === "memory" || entry === "backend-features";
+  const rest = order.filter((entry, index) => index !== rings && !isEarly(entry));
+  return [...order.filter(isEarly), order[rings], ...rest];
+}
+
+const late = (vmm: VmmProfile): VmmProfile =>
+  vmmWith(vmm, "addresses-first", { order: addressesFirst(vmm.order) });
+
+export const TOGGLING_33_AFTER_ADDRESSES: Disagreement = {
+  id: "toggling-33-after-addresses",
+  title: "SET_FEATURES that toggles bit 33 after SET_VRING_ADDR makes a newer kernel forget the addresses",
+  question:
+    "Turning the IOTLB on changes what ring addresses mean. Older kernels keep the addresses that they were given before; newer ones clear them. Who starts if a VMM that translates sends addresses first?",
+  sources: [
+    "Linux 6.12.117, drivers/vhost/vhost.c, vhost_vq_invalidate_access",
+    "Linux 5.15, drivers/vhost/vhost.c, vhost_init_device_iotlb",
+  ],
+  reading: "5.15 starts; 6.12 has no ring addresses any more and does not.",
+  expected: "only-the-older-kernel-starts",
+  async run() {
+    const plays: Play[] = [];
+    const add = async (line: Line): Promise<boolean> => {
+      const played = await play(line);
+      plays.push(played);
+      return played.cell.verdict === "works";
+    };
+    const kernel = (device: string): Line => lineOf(`viommu-strict/qemu-10.0-kernel/${device}`);
+    const older = kernel("linux-5.15");
+    const newer = kernel("linux-6.12");
+    const ours = lineOf("viommu-strict/qemu-10.0/bit33-auto");
+    const inOrder = (await add(older)) && (await add(newer));
+    const olderStarts = await add({ ...older, vmm: late(older.vmm) });
+    const newerStarts = await add({ ...newer, vmm: late(newer.vmm) });
+    const oursStarts = await add({ ...ours, vmm: late(ours.vmm) });
+    const toggles = plays.every(({ words }) => has(words.sentToBackend, F.ACCESS_PLATFORM));
+    const [, , onOlder, onNewer, onOurs] = plays.map(({ cell }) => `${cell.verdict}, ${cell.reason}`);
+    return {
+      outcome: outcomeOf(olderStarts, newerStarts),
+      facts: [
+        `Features before ring addresses, as QEMU has it: ${inOrder ? "both kernels start" : "not both kernels start"}; bit 33 reaches the device in ${toggles ? "every" : "not every"} play.`,
+        `Ring addresses first, Linux 5.15: ${onOlder}.`,
+        `Ring addresses first, Linux 6.12: ${onNewer}.`,
+        `This project's device clears addresses whose meaning changes, as Linux 6.12 does; it ${oursStarts ? "starts" : "does not start"} all the same: ${onOurs}.`,
+      ],
+      cells: plays.map(({ cell }) => cell),
+    };
+  },
+};
+
+function outcomeOf(older: boolean, newer: boolean): string {
+  if (older && newer) return "both-start";
+  if (older) return "only-the-older-kernel-starts";
+  return newer ? "only-the-newer-kernel-starts" : "neither-starts";
+}

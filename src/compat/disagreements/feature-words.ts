@@ -1,0 +1,342 @@
+/**
+ * Disagreements about other bits of the virtio word: who offers which, who hides which, who believes in a number that
+ * means something else elsewhere.
+ */
+import {
+  describeFeatures,
+  describeVerdict,
+  F,
+  has,
+  judgeAcknowledged,
+  mask,
+  maskOf,
+  VSOCK_F,
+  virtioFeature,
+  without,
+} from "../../virtio/index.js";
+import type { Disagreement } from "./disagreement.js";
+import { deviceWith, guestKnowing, type Line, lineOf, play, vmmWith } from "./play.js";
+import { onStage } from "./stage.js";
+
+const offering = (bits: bigint) => (model: { readonly features: bigint }) => ({
+  features: model.features | bits,
+});
+
+/** "is offered" or "is not offered". */
+const offered = (word: bigint, bit: number): string => (has(word, bit) ? "offered" : "not offered");
+const taken = (word: bigint, bit: number): string =>
+  has(word, bit) ? "acknowledges it" : "does not acknowledge it";
+const told = (word: bigint, bit: number): string => (has(word, bit) ? "is told" : "is not told");
+
+export const IN_ORDER_UNKNOWN_TO_THE_GUEST: Disagreement = {
+  id: "in-order-unknown-to-the-guest",
+  title: "IN_ORDER was offered for years to guests that did not know it, and a newer Linux takes it at once",
+  question:
+    "Firecracker, cloud-hypervisor and libkrun offer IN_ORDER; Linux 6.12 drops the bit and 7.2 acknowledges it. What changes for a device under a guest's newer kernel, and does it keep the promise?",
+  sources: [
+    "Linux 7.2 and 6.12, drivers/virtio/virtio_ring.c, vring_transport_features",
+    "cloud-hypervisor ae44c297, virtio-devices/src/vhost_user/mod.rs, DEFAULT_VIRTIO_FEATURES",
+  ],
+  reading: "Only new kernels negotiate it; what was an idle offer becomes a promise.",
+  expected: "only-newer-guests-take-it",
+  async run() {
+    const { guest, vmm, device } = lineOf("plain/cloud-hypervisor/dpdk-like");
+    const promising = deviceWith(device, "in-order", offering(mask(F.IN_ORDER)));
+    const newer = guestKnowing(guest, "in-order", mask(F.IN_ORDER));
+    const older = await play({ guest, vmm, device: promising });
+    const now = await play({ guest: newer, vmm, device: promising });
+    const plain = await play({ guest: newer, vmm, device });
+    const olderHas = has(older.words.acknowledgedByGuest, F.IN_ORDER);
+    const newerHas = has(now.words.acknowledgedByGuest, F.IN_ORDER);
+    const isKept = await onStage(promising, async (stage) => {
+      const words = stage.negotiate(maskOf(F.VERSION_1, F.IN_ORDER, F.PROTOCOL_FEATURES), -1n);
+      const driver = stage.start(words.features, stage.userAddressing, 2);
+      if (!(await stage.talk(driver))) return undefined;
+      return driver.queues.slice(0, 2).every((queue) => isInOrder(stage.platform.ram, queue));
+    });
+    const kept = isKept === undefined ? "nothing arrived" : isKept ? "kept" : "broken";
+    return {
+      outcome:
+        newerHas && !olderHas ? "only-newer-guests-take-it" : newerHas ? "both-take-it" : "nobody-takes-it",
+      facts: [
+        `The device offers IN_ORDER, and ${vmm.program} hands it on: it is ${offered(older.words.offeredToGuest, F.IN_ORDER)} to both guests.`,
+        `Linux 6.12 ${taken(older.words.acknowledgedByGuest, F.IN_ORDER)}; a guest that knows the bit ${taken(now.words.acknowledgedByGuest, F.IN_ORDER)}, and the device ${told(now.words.sentToBackend, F.IN_ORDER)}.`,
+        `To a device that does not offer it, it is ${offered(plain.words.offeredToGuest, F.IN_ORDER)}: the offer is the device's, not the VMM's.`,
+        `The data plane that all devices here share gave buffers back in the order in which they came: the promise is ${kept}.`,
+      ],
+      cells: [older.cell, now.cell, plain.cell],
+    };
+  },
+};
+
+interface RingOf {
+  readonly size: number;
+  readonly addresses: { readonly avail: bigint; readonly used: bigint };
+}
+
+/** Whether the last round of a ring's used entries names the heads of its avail entries, one for one. */
+function isInOrder(
+  ram: { view(gpa: number, bytes: number): Uint8Array },
+  { size, addresses }: RingOf,
+): boolean {
+  const view = (address: bigint, bytes: number): DataView => {
+    const slice = ram.view(Number(address), bytes).slice();
+    return new DataView(slice.buffer);
+  };
+  const avail = view(addresses.avail, 4 + 2 * size);
+  const used = view(addresses.used, 4 + 8 * size);
+  const [usedIndex, availIndex] = [used.getUint16(2, true), avail.getUint16(2, true)];
+  // Of the last `size` used entries, those whose avail entry was not written over since.
+  const count = Math.min(size - (availIndex - usedIndex), usedIndex);
+  for (let back = 1; back <= count; back++) {
+    const slot = (usedIndex - back) & (size - 1);
+    if (used.getUint32(4 + 8 * slot, true) !== avail.getUint16(4 + 2 * slot, true)) return false;
+  }
+  return count > 0;
+}
+
+export const LIBKRUN_DGRAM: Disagreement = {
+  id: "libkrun-dgram",
+  title: "libkrun calls vsock bit 3 DGRAM, which no specification assigns",
+  question:
+    "Datagram sockets were proposed as vsock bit 2, which then became NO_IMPLIED_STREAM; libkrun took 3. Who is misled by a device that offers bit 3?",
+  sources: [
+    "libkrun 6ed74fac, src/devices/src/virtio/vsock/mod.rs",
+    "VIRTIO 1.3, Socket Device, Feature bits",
+    "Linux, net/vmw_vsock/virtio_transport.c",
+  ],
+  reading: "Only libkrun's own guests know the bit; to all others it does not exist.",
+  expected: "only-its-own-guests-take-it",
+  async run() {
+    const { guest, vmm, device } = lineOf("plain/libkrun/dpdk-like");
+    const dgram = VSOCK_F.VSOCK_DGRAM;
+    const claiming = deviceWith(device, "dgram", offering(maskOf(dgram)));
+    const linux = await play({ guest, vmm, device: claiming });
+    const own = await play({ guest: guestKnowing(guest, "dgram", mask(dgram)), vmm, device: claiming });
+    const ours = judgeAcknowledged(mask(F.VERSION_1), maskOf(F.VERSION_1, dgram));
+    const takes = [linux, own].map(({ words }) => has(words.acknowledgedByGuest, dgram));
+    const record = virtioFeature(dgram, "vsock");
+    return {
+      outcome: takes[0] ? "linux-takes-it" : takes[1] ? "only-its-own-guests-take-it" : "nobody-takes-it",
+      facts: [
+        `Bit ${dgram} is ${record?.symbol ?? "unknown"} to libkrun and ${record?.nonstandard === true ? "unassigned" : "assigned"} in VIRTIO; bit ${VSOCK_F.VSOCK_NO_IMPLIED_STREAM}, its number in drafts, is ${virtioFeature(VSOCK_F.VSOCK_NO_IMPLIED_STREAM, "vsock")?.symbol}.`,
+        `A device offers it through ${vmm.program}: it is ${offered(linux.words.offeredToGuest, dgram)} to the guest. Linux ${taken(linux.words.acknowledgedByGuest, dgram)}; a guest that knows it ${taken(own.words.acknowledgedByGuest, dgram)}.`,
+        `This project's device offers neither; were it told all the same: ${ours.verdicts.map(describeVerdict).join("; ")}.`,
+      ],
+      cells: [linux.cell, own.cell],
+    };
+  },
+};
+
+export const GUEST_TAKES_NO_STREAM_BIT: Disagreement = {
+  id: "guest-takes-no-stream-bit",
+  title: "Linux guests never acknowledge the vsock bits STREAM and NO_IMPLIED_STREAM",
+  question:
+    "By VIRTIO a driver that acknowledges SEQPACKET and NO_IMPLIED_STREAM, but not STREAM, has no stream sockets. Linux knows SEQPACKET only. Does a device that offers all three still serve its streams?",
+  sources: [
+    "Linux 7.2, net/vmw_vsock/virtio_transport.c, features",
+    "VIRTIO 1.4, Socket Device, Feature bits",
+  ],
+  reading: "Bits 0 and 2 are never acknowledged, and a device has to serve streams all the same.",
+  expected: "streams-work-unasked",
+  async run() {
+    const { guest, vmm, device } = lineOf("plain/crosvm-vhost-user/dpdk-like");
+    const { VSOCK_STREAM, VSOCK_SEQPACKET, VSOCK_NO_IMPLIED_STREAM } = VSOCK_F;
+    const all = maskOf(VSOCK_STREAM, VSOCK_SEQPACKET, VSOCK_NO_IMPLIED_STREAM);
+    const { cell, words } = await play({
+      guest,
+      vmm,
+      device: deviceWith(device, "all-vsock-bits", offering(all)),
+    });
+    const acknowledged = words.acknowledgedByGuest & all;
+    const isUnasked = !has(acknowledged, VSOCK_STREAM) && !has(acknowledged, VSOCK_NO_IMPLIED_STREAM);
+    const works = cell.verdict === "works";
+    return {
+      outcome: isUnasked && works ? "streams-work-unasked" : works ? "streams-are-asked-for" : "no-streams",
+      facts: [
+        `Offered to the guest: ${describeFeatures(words.offeredToGuest & all, "vsock")}. Acknowledged: ${describeFeatures(acknowledged, "vsock")}.`,
+        `Stream sockets, both ways: ${cell.verdict}, ${cell.reason}.`,
+      ],
+      cells: [cell],
+    };
+  },
+};
+
+export const CROSVM_HIDES_SEQPACKET: Disagreement = {
+  id: "crosvm-hides-seqpacket",
+  title: "crosvm hides the kernel's SEQPACKET from its guest, and QEMU hands it on",
+  question: "Linux vhost-vsock has offered SEQPACKET since 5.14. Which guests get to see it?",
+  sources: [
+    "crosvm f1e797a68, devices/src/virtio/vhost/vsock.rs (base_features only)",
+    "QEMU 10.0, hw/virtio/vhost-vsock-common.c, feature_bits, property seqpacket=auto",
+  ],
+  reading: "crosvm's never; QEMU's if the device has it.",
+  expected: "hidden-by-crosvm",
+  async run() {
+    const bit = VSOCK_F.VSOCK_SEQPACKET;
+    const crosvm = await play(lineOf("plain/crosvm-2023-09/linux-6.12"));
+    const vhostUser = await play(lineOf("plain/crosvm-vhost-user/fix-own-bit"));
+    const qemu = await play(lineOf("plain/qemu-10.0-kernel/linux-6.12"));
+    const lacking = await play(lineOf("plain/qemu-10.0-kernel/linux-5.10"));
+    const see = (played: typeof crosvm): string => offered(played.words.offeredToGuest, bit);
+    const isHidden = !has(crosvm.words.offeredToGuest, bit) && has(qemu.words.offeredToGuest, bit);
+    return {
+      outcome: isHidden ? "hidden-by-crosvm" : "treated-alike",
+      facts: [
+        `Linux 6.12 offers SEQPACKET: ${has(crosvm.words.offeredByBackend, bit)}. Through crosvm it is ${see(crosvm)} to the guest, through QEMU ${see(qemu)}.`,
+        `Linux 5.10 offers it: ${has(lacking.words.offeredByBackend, bit)}. Through QEMU it is ${see(lacking)} to the guest.`,
+        `crosvm's vhost-user front-end is another matter: a back-end that has it, and it is ${see(vhostUser)}.`,
+        "Stream sockets work in all four.",
+      ].filter((_, index, all) => index < all.length - 1 || [crosvm, vhostUser, qemu, lacking].every(works)),
+      cells: [crosvm.cell, vhostUser.cell, qemu.cell, lacking.cell],
+    };
+  },
+};
+
+const works = ({ cell }: { readonly cell: { readonly verdict: string | null } }): boolean =>
+  cell.verdict === "works";
+
+export const CROSVM_STRIPS_PACKED: Disagreement = {
+  id: "crosvm-strips-packed",
+  title: "crosvm takes RING_PACKED out of what a back-end advertises",
+  question:
+    "A back-end may offer packed rings; crosvm computes the positions of split ones. Does the bit reach its guest, and what do others do with it?",
+  sources: [
+    "crosvm f1e797a68, devices/src/virtio/vhost_user_frontend/mod.rs; third_party/vmm_vhost/src/backend_server.rs",
+    "cloud-hypervisor issue 2833",
+  ],
+  reading: "crosvm strips it on both sides.",
+  expected: "stripped",
+  async run() {
+    const bit = F.RING_PACKED;
+    const through = async (vmm: string) => {
+      const line = lineOf(`plain/${vmm}/dpdk-like`);
+      return play({ ...line, device: deviceWith(line.device, "packed", offering(mask(bit))) });
+    };
+    const crosvm = await through("crosvm-vhost-user");
+    const others = [await through("qemu-10.0"), await through("cloud-hypervisor"), await through("libkrun")];
+    const names = ["QEMU 10.0", "cloud-hypervisor", "libkrun"];
+    const back = await play(lineOf("plain/crosvm-vhost-user/crosvm-backend"));
+    return {
+      outcome: has(crosvm.words.offeredToGuest, bit) ? "handed-on" : "stripped",
+      facts: [
+        `The back-end offers RING_PACKED: ${has(crosvm.words.offeredByBackend, bit)}. Through crosvm it is ${offered(crosvm.words.offeredToGuest, bit)} to the guest, and the device ${told(crosvm.words.sentToBackend, bit)}.`,
+        `${others.map(({ words }, index) => `Through ${names[index]} it is ${offered(words.offeredToGuest, bit)}`).join(". ")}.`,
+        `crosvm's own back-end does not offer it: ${!has(back.words.offeredByBackend, bit)}.`,
+        `This project's device does not offer it; a front-end that tells it so all the same is refused: ${judgeAcknowledged(0n, mask(bit)).verdicts.map(describeVerdict).join("; ")}.`,
+      ],
+      cells: [crosvm.cell, ...others.map(({ cell }) => cell), back.cell],
+    };
+  },
+};
+
+export const CLOUD_HYPERVISOR_DROPS_INDIRECT: Disagreement = {
+  id: "cloud-hypervisor-drops-indirect",
+  title: "cloud-hypervisor drops INDIRECT_DESC from devices whose addresses it translates itself",
+  question:
+    "Its `set_access_platform` takes INDIRECT_DESC out of the offer, since tables would have to be translated, too. Does a vsock guest ever lose the bit that way?",
+  sources: [
+    "cloud-hypervisor ae44c297, virtio-devices/src/device.rs, set_access_platform",
+    "cloud-hypervisor, virtio-devices/src/vhost_user/generic_vhost_user.rs (does not override it)",
+    "cloud-hypervisor, virtio-devices/src/vsock/device.rs (does not offer INDIRECT_DESC)",
+  ],
+  reading: "cloud-hypervisor drops INDIRECT_DESC wherever bit 33 is used.",
+  expected: "dropped",
+  async run() {
+    const bit = F.INDIRECT_DESC;
+    const plain = await play(lineOf("plain/cloud-hypervisor/bit33-auto"));
+    const protectedGuest = await play(lineOf("protected/cloud-hypervisor/bit33-auto"));
+    const see = (played: typeof plain): string => offered(played.words.offeredToGuest, bit);
+    const isDropped = has(plain.words.offeredToGuest, bit) && !has(protectedGuest.words.offeredToGuest, bit);
+    const has33 = has(protectedGuest.words.offeredToGuest, F.ACCESS_PLATFORM);
+    return {
+      outcome: isDropped ? "dropped" : "kept-for-vhost-user",
+      facts: [
+        `A vhost-user device through cloud-hypervisor: INDIRECT_DESC is ${see(plain)} to a plain guest, and ${see(protectedGuest)} to a protected one, which is ${has33 ? "offered" : "not offered"} bit 33.`,
+        "Only devices that cloud-hypervisor serves itself lose the bit: nothing translates for a vhost-user device, whose front-end code leaves `set_access_platform` at its default, which does nothing.",
+      ],
+      cells: [plain.cell, protectedGuest.cell],
+      derived: [
+        "cloud-hypervisor's built-in vsock device, which translates itself, is no vhost device and cannot take part here; by its source it never offers INDIRECT_DESC in the first place.",
+      ],
+    };
+  },
+};
+
+export const SUSPEND_42_OR_43: Disagreement = {
+  id: "suspend-42-or-43",
+  title: "crosvm calls bit 42 SUSPEND, and the specification bit 43",
+  question:
+    "A back-end built from crosvm's tree and a driver built from VIRTIO 1.4 both know VIRTIO_F_SUSPEND, by different numbers. What do they negotiate, and what does either word say to the other?",
+  sources: [
+    "crosvm f1e797a68, virtio_sys/src/virtio_config.rs",
+    "VIRTIO 1.4, Reserved Feature Bits (virtio-spec f219fef)",
+    "VIRTIO, Network Device, Feature bits (42 is VIRTIO_NET_F_GUEST_RSC6)",
+  ],
+  reading: "Each offers what the other does not know.",
+  expected: "never-negotiated",
+  async run() {
+    const [theirs, spec] = [F.SUSPEND_CROSVM, F.SUSPEND];
+    const line = lineOf("plain/crosvm-vhost-user/dpdk-like");
+    const device = (bits: bigint) => deviceWith(line.device, "suspend", offering(bits));
+    const guest = (bit: number) => guestKnowing(line.guest, `suspend-${bit}`, mask(bit));
+    const crossed = await play({ ...line, guest: guest(spec), device: device(mask(theirs)) });
+    const reversed = await play({ ...line, guest: guest(theirs), device: device(mask(spec)) });
+    const agreed = await play({ ...line, guest: guest(theirs), device: device(mask(theirs)) });
+    const standard = await play({ ...line, guest: guest(spec), device: device(mask(spec)) });
+    const suspends = ({ words }: typeof crossed): boolean =>
+      has(words.acknowledgedByGuest, theirs) || has(words.acknowledgedByGuest, spec);
+    const judged = judgeAcknowledged(mask(F.VERSION_1), maskOf(F.VERSION_1, theirs, spec));
+    return {
+      outcome: suspends(crossed) || suspends(reversed) ? "mistaken-for-each-other" : "never-negotiated",
+      facts: [
+        `Bit ${theirs} is ${virtioFeature(theirs)?.symbol} (${virtioFeature(theirs)?.nonstandard === true ? "crosvm's" : "the specification's"}), bit ${spec} is ${virtioFeature(spec)?.symbol}.`,
+        `A device that offers ${theirs}, a guest that knows ${spec}: suspension is ${suspends(crossed) ? "" : "not "}negotiated. The other way round: ${suspends(reversed) ? "" : "not "}negotiated. Both ${theirs}: ${suspends(agreed) ? "" : "not "}negotiated.`,
+        `Both ${spec}, through crosvm: ${suspends(standard) ? "" : "not "}negotiated, since crosvm hands on the number that it knows and no other.`,
+        `What this project's device makes of either: ${judged.verdicts.map(describeVerdict).join("; ")}.`,
+      ],
+      cells: [crossed.cell, reversed.cell, agreed.cell, standard.cell],
+    };
+  },
+};
+
+export const FEATURES_ASKED_TOO_LATE: Disagreement = {
+  id: "features-asked-too-late",
+  title:
+    "A VMM that asks VHOST_GET_FEATURES after its guest has chosen lets the guest hold bits that vhost lacks",
+  question:
+    "crosvm negotiates with the guest first and cuts the result down for vhost afterwards. What does a guest do with a bit that the device was never told of?",
+  sources: [
+    "Stefan Hajnoczi, kvm list, August 2022: VHOST_GET_FEATURES has to come before the negotiation with the guest",
+    "crosvm 4e7d00be2^, devices/src/virtio/vhost/worker.rs",
+  ],
+  reading: "The guest may hold bits that vhost lacks.",
+  expected: "guest-holds-what-the-device-lacks",
+  async run() {
+    const bit = F.EVENT_IDX;
+    const line = lineOf("plain/crosvm-2022-07/linux-5.15");
+    const device = deviceWith(line.device, "no-event-idx", (model) => ({
+      features: without(model.features, bit),
+    }));
+    const asksFirst = vmmWith(line.vmm, "asks-first", {
+      asksDevice: "before-guest",
+      offer: { ...line.vmm.offer, passed: line.vmm.offer.own, own: 0n },
+    });
+    const late: Line = { ...line, device };
+    const asked = await play(late);
+    const first = await play({ ...late, vmm: asksFirst });
+    const incident = await play(lineOf("restricted-dma/crosvm-2022-07/linux-5.10"));
+    const holds = ({ words }: typeof asked, which: number): boolean =>
+      has(words.acknowledgedByGuest, which) && !has(words.offeredByBackend, which);
+    return {
+      outcome: holds(asked, bit) ? "guest-holds-what-the-device-lacks" : "guest-holds-what-the-device-has",
+      facts: [
+        `A kernel without EVENT_IDX, asked after the guest: the guest holds the bit without the device: ${holds(asked, bit)}. ${asked.cell.verdict}: ${asked.cell.reason}.`,
+        `The same kernel, asked before the guest: ${holds(first, bit)}. ${first.cell.verdict}: ${first.cell.reason}.`,
+        `The order has a good side, too: on Linux 5.10 a protected guest holds bit 33 without the device (${holds(incident, F.ACCESS_PLATFORM)}), and that is why 5.10 was fine: ${incident.cell.verdict}.`,
+        "No vhost-vsock is known that lacks EVENT_IDX; the first two plays show the mechanism.",
+      ],
+      cells: [asked.cell, first.cell, incident.cell],
+    };
+  },
+};
