@@ -120,9 +120,7 @@ const setVringEnable = onRing("vringState", (_core, ring, { num }) => {
 });
 
 const getVringBase = onRing("vringState", (core, ring, { index }) => {
-  core.model.rings.stop(ring, "the front-end asked for its position");
-  ring.started = false;
-  ring.kick.close();
+  core.model.retire(ring);
   return reply({ kind: "vringState", index, num: ring.base });
 });
 

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { Access } from "../memory/address.js";
 import { builtinDevice } from "../profiles/builtin.js";
 import { openDescriptors } from "../vhost/session-rig.js";
 import { F, mask, maskOf, PROTOCOL_F } from "../virtio/index.js";
 import { type BackendRig, withBackend } from "./backend-rig.js";
-import { IOVA_BASE, PLAIN_WORD, profileOf, WORD_WITH_33 } from "./peer-rig.js";
+import { IOVA_BASE, PLAIN_WORD, profileOf, USER_BASE, WORD_WITH_33 } from "./peer-rig.js";
 
 const TALKED = { guest: "RESPONSE, RW 7", host: "hello" };
 const BIT_30 = mask(F.PROTOCOL_FEATURES);
@@ -216,6 +217,36 @@ describe("a back-end like DPDK", () => {
     });
   });
 
+  it("forgets mappings and addresses when it is asked where a ring stands", () => {
+    withBackend({ profile: DPDK_LIKE, addressing: "iova" }, (rig) => {
+      rig.connect();
+      rig.start(WORD_WITH_33 | BIT_30);
+      rig.mapAll();
+      rig.talk();
+      assert.equal(rig.fe.getVringBase(0), 2);
+      assert.equal(rig.fe.getVringBase(1), 2);
+      rig.misses.length = 0;
+      rig.guest.received.length = 0;
+      rig.start(WORD_WITH_33 | BIT_30);
+      rig.guest.send({ op: 1, srcPort: 4000 });
+      rig.settle();
+      assert.equal(rig.guest.story, "RESPONSE");
+      assert.ok(rig.misses.includes("20000 r"));
+    });
+  });
+
+  it("waits where a mapping permits less than it asked for, and does not ask for ever", () => {
+    withBackend({ profile: DPDK_LIKE, addressing: "iova" }, (rig) => {
+      rig.connect();
+      rig.answers = false;
+      rig.start(WORD_WITH_33 | BIT_30);
+      const page = IOVA_BASE + 0x20000n;
+      assert.equal(rig.fe.iotlbUpdate(page, 0x1000n, USER_BASE + 0x20000n, Access.WRITE), 0n);
+      rig.settle();
+      assert.deepEqual(rig.misses, ["20000 r"]);
+    });
+  });
+
   it("refuses a mapping to where no memory is, and an unoffered bit by closing where nobody wants an answer", () => {
     withBackend({ profile: DPDK_LIKE }, (rig) => {
       rig.connect();
@@ -229,6 +260,16 @@ describe("a back-end like DPDK", () => {
       assert.ok(isGone(rig));
       assert.match(rig.device.left ?? "", /RING_PACKED/);
       assert.equal(rig.device.exited, undefined);
+    });
+  });
+});
+
+describe("a back-end that takes what was not offered", () => {
+  it("goes on with it", () => {
+    withBackend({ profile: profileOf({ unofferedFeatures: "takes" }) }, (rig) => {
+      rig.connect();
+      rig.start(PLAIN_WORD | BIT_30 | mask(F.RING_RESET));
+      assert.deepEqual(rig.talk(), TALKED);
     });
   });
 });

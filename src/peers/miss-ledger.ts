@@ -42,9 +42,15 @@ export class MissLedger {
     return miss;
   }
 
-  /** An UPDATE came: forgets the pending questions inside it and returns the rings that waited for them. */
-  answered(iova: bigint, size: bigint): ReadonlySet<number> {
-    const isAnswered = (miss: PeerMiss): boolean => miss.iova >= iova && miss.iova < iova + size;
+  /**
+   * An UPDATE came: forgets the pending questions inside it and returns the rings that waited for them. For DPDK a
+   * mapping that permits less than was asked for is no answer (vhost_user_iotlb_pending_remove).
+   */
+  answered(iova: bigint, size: bigint, permission: number): ReadonlySet<number> {
+    const isAnswered = (miss: PeerMiss): boolean =>
+      miss.iova >= iova &&
+      miss.iova < iova + size &&
+      (!this.asksOnce || (permission & miss.access) === miss.access);
     const rings = new Set(this.#pending.filter(isAnswered).map(({ ring }) => ring));
     this.#pending = this.#pending.filter((miss) => !isAnswered(miss));
     return rings;

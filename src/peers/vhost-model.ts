@@ -139,8 +139,14 @@ export class VhostModel {
   setMemory(regions: readonly RegionWithFd[]): void {
     this.memory.replaceAll(regions);
     this.hasMemoryTable = true;
-    // DPDK's mappings lead to its own addresses of the old memory. Linux has user addresses, and keeps them.
-    if (!this.#isLikeLinux) this.#iotlb?.clear();
+    this.#flushMappings();
+  }
+
+  /** DPDK's mappings lead to its own addresses of the old memory. Linux has user addresses, and keeps them. */
+  #flushMappings(): void {
+    if (this.#isLikeLinux) return;
+    this.#iotlb?.clear();
+    this.misses.clear();
   }
 
   /** An UPDATE or INVALIDATE. */
@@ -167,7 +173,7 @@ export class VhostModel {
     if (userAddress + size > USER_ADDRESSES_END) return FAULTED;
     if (this.#parts.checksUserAddresses && !this.#hasUserRange(userAddress, Number(size))) return FAULTED;
     if (!iotlb.add(iova, size, userAddress, perm)) return FAULTED;
-    return { ok: true, answered: this.misses.answered(iova, size) };
+    return { ok: true, answered: this.misses.answered(iova, size, perm) };
   }
 
   #invalidate(iotlb: PeerIotlb, { iova, size }: IotlbMessage): IotlbResult {
@@ -230,6 +236,16 @@ export class VhostModel {
     ring.broken = false;
     ring.addresses ??= NOWHERE;
     this.rings.start(ring, this.#spaces(ring), this.features);
+  }
+
+  /** GET_VRING_BASE on a socket: DPDK forgets mappings and addresses along with the ring (vhost_user_get_vring_base). */
+  retire(ring: RingState): void {
+    this.rings.stop(ring, "the front-end asked for its position");
+    ring.started = false;
+    ring.kick.close();
+    if (this.#isLikeLinux) return;
+    this.#flushMappings();
+    ring.addresses = undefined;
   }
 
   /** Stops a ring that runs and starts it again. */
