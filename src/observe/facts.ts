@@ -38,6 +38,7 @@ export interface SessionFacts {
   readonly channel: "at-initialization" | "in-order" | "never";
   readonly configFlags: number | undefined;
   readonly usesStatus: boolean;
+  readonly addsSlots: boolean;
   readonly resetsBeforeStart: boolean;
   /** Ring steps before that. */
   readonly earlyRings: readonly RingStep[];
@@ -74,6 +75,7 @@ export function factsOf(record: SessionRecord): SessionFacts {
     channel: channelOf(before, heard),
     configFlags: config?.kind === "config" ? config.flags : undefined,
     usesStatus: named("SET_STATUS") !== undefined,
+    addsSlots: named("ADD_MEM_REG") !== undefined,
     resetsBeforeStart: before.some(({ message }) => message.record.name === "RESET_DEVICE"),
     earlyRings: earlyRingsOf(heard.slice(0, startAt)),
     start,

@@ -43,6 +43,7 @@ export const FIELDS = {
   queues: field((p) => p.queues, 3, "how many rings are set up"),
   earlyRings: field((p) => p.earlyRings, [], "ring messages before SET_FEATURES"),
   needReply: field((p) => p.needReply, [], "NEED_REPLY where REPLY_ACK was acknowledged"),
+  memory: field((p) => p.memory, "slots", "how memory comes where CONFIGURE_MEM_SLOTS was acknowledged"),
   resetsDevice: field((p) => p.resetsDevice, false, "RESET_DEVICE before SET_FEATURES"),
   configFlags: field((p) => p.configFlags, 0, "the flags of GET_CONFIG"),
   "iotlb.serves": field((p) => p.iotlb.serves, false, "UPDATEs on the machine with a vIOMMU"),

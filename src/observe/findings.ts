@@ -48,6 +48,7 @@ export function findingsOf(all: readonly SessionFacts[], base: VmmProfile | unde
     queues: run.queues(),
     earlyRings: run.ofStarts("ring steps before SET_FEATURES", ({ earlyRings }) => earlyRings),
     needReply: run.needReply(),
+    memory: run.memory(),
     resetsDevice: run.resetsDevice(),
     configFlags: run.configFlags(),
     "iotlb.serves": run.serves(),
@@ -317,6 +318,16 @@ class Run {
   /** A list whose order says nothing: written in the order of the base, if that has the same. */
   #seenSet<T>(found: readonly T[], ofBase: readonly T[] | undefined, because: string): Finding<readonly T[]> {
     return seen(ofBase !== undefined && isSameSet(ofBase, found) ? ofBase : found, because);
+  }
+
+  memory(): Finding<VmmProfile["memory"]> {
+    const facts = this.#started.find(({ protocolFeatures = 0n }) =>
+      has(protocolFeatures, PROTOCOL_F.CONFIGURE_MEM_SLOTS),
+    );
+    if (facts === undefined) return unseen("no start was seen in which CONFIGURE_MEM_SLOTS is taken");
+    const memory = facts.addsSlots ? "slots" : "table";
+    const message = facts.addsSlots ? "ADD_MEM_REG" : "SET_MEM_TABLE";
+    return seen(memory, `session ${facts.record.number}: memory comes with ${message}`);
   }
 
   resetsDevice(): Finding<boolean> {

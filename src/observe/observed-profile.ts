@@ -59,6 +59,7 @@ export function observedProfile(
     queues: v.queues,
     earlyRings: v.earlyRings,
     needReply: v.needReply,
+    memory: v.memory,
     resetsDevice: v.resetsDevice,
     configFlags: v.configFlags,
     iotlb: {

@@ -35,7 +35,7 @@ export const SETUP_STEPS = [
   "backend-features",
   /** SET_STATUS with FEATURES_OK, where STATUS was negotiated. */
   "status",
-  /** SET_MEM_TABLE, or ADD_MEM_REG where memory slots were negotiated. */
+  /** SET_MEM_TABLE, or ADD_MEM_REG for each slot; see `memory`. */
   "memory",
   /** Kernel: VHOST_VSOCK_SET_GUEST_CID. */
   "cid",
@@ -62,6 +62,8 @@ export const CONDITIONS = [
   "device-offers-33",
   "device-lacks-33",
   "device-lacks-config",
+  "device-lacks-mq",
+  "device-lacks-memory-slots",
   "device-lacks-reply-ack",
   "device-lacks-backend-req",
   "device-lacks-protocol-features",
@@ -120,6 +122,8 @@ export interface VmmProfile extends ProfileHead {
    * answer anyway.
    */
   readonly needReply: readonly Step[];
+  /** Vhost-user: how it shares memory; slots only where CONFIGURE_MEM_SLOTS was negotiated. */
+  readonly memory: "slots" | "table";
   /** Vhost-user: sends RESET_DEVICE before the guest boots and after the stop, where RESET_DEVICE was negotiated. */
   readonly resetsDevice: boolean;
   /** The `flags` of GET_CONFIG. */

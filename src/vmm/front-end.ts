@@ -156,7 +156,7 @@ export class FrontEnd extends BasePlayer {
 
   #shareMemory(): void {
     const regions = this.users.regions(this.parts.ram.fd);
-    if (!this.#negotiated(PROTOCOL_F.CONFIGURE_MEM_SLOTS)) {
+    if (this.#profile.memory === "table" || !this.#negotiated(PROTOCOL_F.CONFIGURE_MEM_SLOTS)) {
       this.session.setMemTable(regions);
       return;
     }

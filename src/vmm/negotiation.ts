@@ -205,6 +205,10 @@ function holds(
       return !has(features, F.ACCESS_PLATFORM);
     case "device-lacks-config":
       return !has(protocolFeatures, PROTOCOL_F.CONFIG);
+    case "device-lacks-mq":
+      return !has(protocolFeatures, PROTOCOL_F.MQ);
+    case "device-lacks-memory-slots":
+      return !has(protocolFeatures, PROTOCOL_F.CONFIGURE_MEM_SLOTS);
     case "device-lacks-reply-ack":
       return !has(protocolFeatures, PROTOCOL_F.REPLY_ACK);
     case "device-lacks-backend-req":

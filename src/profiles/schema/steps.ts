@@ -19,7 +19,7 @@ const SETUP_MEANINGS: Readonly<Record<SetupStep, string>> = {
   features: "SET_FEATURES.",
   "backend-features": "Kernel: VHOST_SET_BACKEND_FEATURES.",
   status: "SET_STATUS with FEATURES_OK, where STATUS was negotiated.",
-  memory: "SET_MEM_TABLE, or ADD_MEM_REG where memory slots were negotiated.",
+  memory: "SET_MEM_TABLE, or ADD_MEM_REG for each slot.",
   cid: "Kernel: VHOST_VSOCK_SET_GUEST_CID.",
   channel: "SET_BACKEND_REQ_FD, with `backend-channel: in-order`.",
   "used-rings": "IOTLB UPDATEs for the used rings, if the VMM translates.",

@@ -111,6 +111,8 @@ const CONDITION = choice<Condition>({
   "device-offers-33": "The device offers bit 33.",
   "device-lacks-33": "The device does not offer bit 33.",
   "device-lacks-config": "The back-end does not offer CONFIG.",
+  "device-lacks-mq": "The back-end does not offer MQ.",
+  "device-lacks-memory-slots": "The back-end does not offer CONFIGURE_MEM_SLOTS.",
   "device-lacks-reply-ack": "The back-end does not offer REPLY_ACK.",
   "device-lacks-backend-req": "The back-end does not offer BACKEND_REQ.",
   "device-lacks-iotlb-bit": "The device does not offer the bit of `iotlb.enables-bit`.",
@@ -196,6 +198,14 @@ export const VMM_SCHEMA = withRules(
         "IOTLB messages have an answer anyway.",
       shape: STEP_LIST,
       optional: { meaning: "none", value: [] },
+    },
+    memory: {
+      help: "Vhost-user: how it shares memory.",
+      shape: choice<VmmProfile["memory"]>({
+        slots: "ADD_MEM_REG for each slot, where CONFIGURE_MEM_SLOTS was negotiated.",
+        table: "SET_MEM_TABLE, always.",
+      }),
+      optional: { meaning: "`slots`", value: "slots" },
     },
     resetsDevice: {
       help: "Vhost-user: sends RESET_DEVICE before the guest boots and after the stop, where RESET_DEVICE was negotiated.",
