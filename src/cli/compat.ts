@@ -18,7 +18,7 @@ import { hasSwitch, readOptions } from "./options.js";
 import { EXIT_OK, reportFailure } from "./terminal.js";
 
 const HELP = [
-  "bit33 compat: which guest works on which VMM with which vsock device, found by running",
+  "bit33 compat: which guest works on which VMM with which vsock device",
   "",
   "Usage: bit33 compat [--guest G]... [--vmm V]... [--device D]... [OPTION...]",
   "       bit33 compat --explain GUEST/VMM/DEVICE",

@@ -28,7 +28,7 @@ caption { text-align: left; color: var(--soft); font-size: .85em; }
 table { border-collapse: collapse; margin: .6rem 0 1rem; }
 th { font-weight: 600; text-align: left; padding: .2rem .5rem; vertical-align: bottom; }
 thead th { font-size: .85em; max-width: 8rem; }
-tbody th { white-space: nowrap; position: sticky; left: 0; background: var(--ground); }
+tbody th { white-space: nowrap; vertical-align: top; position: sticky; left: 0; background: var(--ground); }
 td { border: 1px solid var(--line); padding: 0; vertical-align: top; }
 thead td.none { border: 0; }
 td.none { text-align: center; color: var(--soft); padding: .3rem .5rem; }
