@@ -20,21 +20,22 @@ import { Canary, type CanaryOutcome } from "./canary.js";
 import { Chronicle } from "./chronicle.js";
 import { type DeviceEnd, type DeviceView, GUEST_CID, openDevice } from "./device-end.js";
 import { HostPrograms } from "./host-programs.js";
+import { Places } from "./places.js";
 import type { Actor } from "./record.js";
 import { Traffic } from "./traffic.js";
 import { type RunEnd, TwoLoops } from "./two-loops.js";
-import { type Confinement, describeFinding, type Finding, Witness } from "./witness.js";
+import { type Confinement, type Finding, Witness } from "./witness.js";
 
 /** Small, so that rings wrap and a cell is cheap. */
 const QUEUE_SIZE = 16;
 /** Two slots with a hole, as in a PC: guest-physical, user and I/O virtual addresses never look alike. */
 const SLOTS = [
-  { gpa: 0, bytes: 2 * 2 ** 20 },
-  { gpa: 2 ** 32, bytes: 6 * 2 ** 20 },
+  { gpa: 0, bytes: 2 ** 19 },
+  { gpa: 2 ** 32, bytes: 5 * 2 ** 19 },
 ];
-const POOL_BYTES = 2 ** 20;
+const POOL_BYTES = 2 ** 19;
 /** I/O virtual pages: little more than are mapped at once, so that lazy unmapping has to flush, and addresses return. */
-const SPAN_PAGES = 96;
+const SPAN_PAGES = 80;
 /** Longer than any timeout of the parties. */
 const MOST_MS = 12_000;
 /** How long a device has for the canaries. */
@@ -53,9 +54,12 @@ export interface CellFacts {
   readonly device: DeviceProfile;
   readonly chronicle: Chronicle;
   readonly witness: Witness;
+  readonly places: Places;
   readonly negotiation: NegotiationRecord;
   /** The guest acknowledged bit 33. */
   readonly guestHas33: boolean;
+  /** It came to telling the device of features. */
+  readonly passedOn: boolean;
   /** What the device made of addresses in the end. */
   readonly deviceView: DeviceView;
   /** Somebody declined before anything ran. */
@@ -85,6 +89,7 @@ export class CellRun {
   readonly #host: HostPrograms;
   readonly #platform: Platform;
   readonly #users: UserAddresses;
+  readonly #places: Places;
   readonly #witness: Witness;
   readonly #end: DeviceEnd;
   readonly #player: VmmPlayer;
@@ -114,6 +119,8 @@ export class CellRun {
       spanPages: SPAN_PAGES,
     });
     this.#users = new UserAddresses(this.#platform.ram.slots);
+    const userAddressOf = (gpa: number): number => this.#users.ofGpa(gpa);
+    this.#places = new Places(this.#platform.ram, userAddressOf, guest.dma === "passthrough");
     this.#witness = new Witness(this.#confinement(), (finding) => this.#found(finding));
     this.#host = new HostPrograms(this.#loops.device);
     this.#end = openDevice({
@@ -234,6 +241,7 @@ export class CellRun {
       ...(dma === undefined ? {} : { dma }),
     });
     this.#driver = driver;
+    this.#places.learn(driver.queues);
     this.#player.start(this.#acknowledged, driver.queues);
   }
 
@@ -332,7 +340,7 @@ export class CellRun {
   // ---- notes -----------------------------------------------------------------------------------------------------
 
   #found(finding: Finding): void {
-    this.#chronicle.add("device", "access", describeFinding(finding), `found-${finding.kind}`);
+    this.#chronicle.add("device", "access", this.#places.tell(finding), `found-${finding.kind}`);
   }
 
   #noteTraffic(traffic: Traffic): void {
@@ -364,8 +372,10 @@ export class CellRun {
       device: this.#device,
       chronicle: this.#chronicle,
       witness: this.#witness,
+      places: this.#places,
       negotiation: this.#player.negotiation,
       guestHas33: has(this.#acknowledged, F.ACCESS_PLATFORM),
+      passedOn: this.#chronicle.has("passed-on"),
       deviceView: this.#end.view,
       refusal: this.#refusal,
       startFailure: this.#startFailure,

@@ -53,7 +53,8 @@ export class Chronicle {
   readonly logged = new Map<string, LogRecord>();
   /** Why bit 33 is in the VMM's words, or not: of its offer, and of what it tells the device. */
   readonly because = new Map<"guest-offer" | "passed-on", string>();
-  /** INVALIDATEs that the VMM sent. */
+  /** UPDATEs and INVALIDATEs that the VMM sent. */
+  updates = 0;
   invalidates = 0;
 
   add(actor: Actor, kind: Step["kind"], text: string, mark?: Mark): void {
@@ -90,12 +91,13 @@ export class Chronicle {
         this.add(
           "vmm",
           "negotiation",
-          `makes ${described(event.sent)} of the acknowledgement for the device; bit 33 ${event.because}`,
+          `is to tell the device ${described(event.sent)}: ${event.because}`,
           "passed-on",
         );
         return;
       case "message": {
         if (/\bINVALIDATE\b/.test(event.text)) this.invalidates++;
+        if (/\bUPDATE\b/.test(event.text)) this.updates++;
         const result = event.result === undefined ? "" : ` → ${event.result}`;
         this.add("vmm", "message", `${event.text}${result}`, markOf(event.text));
         return;
@@ -124,7 +126,7 @@ export class Chronicle {
 
 function markOf(text: string): Mark | undefined {
   if (/\b(UPDATE|INVALIDATE)\b/.test(text)) return "iotlb";
-  return /\bSET_FEATURES\b/.test(text) ? "told" : undefined;
+  return /^(VHOST_)?SET_FEATURES\b/.test(text) ? "told" : undefined;
 }
 
 /** A feature word, and whether bit 33 is in it. */

@@ -139,7 +139,7 @@ function backendEnd({ loop, host, watcher, log, profile }: DeviceEndParts, model
 }
 
 const SWITCHES: Readonly<Record<IotlbSwitch, { readonly on: string; readonly off: string }>> = {
-  never: { on: "", off: "it has no IOTLB" },
+  never: { on: "", off: "it implements none" },
   "bit-33": { on: "bit 33 was acknowledged to it", off: "bit 33 was not acknowledged to it" },
   "bit-33-and-msg-v2": {
     on: "bit 33 and IOTLB_MSG_V2 were acknowledged to it",

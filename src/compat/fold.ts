@@ -34,7 +34,7 @@ function foldStretch(stretch: readonly Note[], kept: Note | undefined): Note[] {
     return false;
   });
   if (folded.size === 0) return told;
-  const counts = [...folded].map(([name, count]) => `${count} more ${name}${count === 1 ? "" : "s"}`);
+  const counts = [...folded].map(([name, count]) => `${count} more ${count === 1 ? name : plural(name)}`);
   return [...told, { actor: "vmm", kind: "message", text: `… ${counts.join(", ")}` }];
 }
 
@@ -42,3 +42,5 @@ function foldStretch(stretch: readonly Note[], kept: Note | undefined): Note[] {
 function nameOf({ text }: Note): string {
   return /\b(UPDATE|INVALIDATE|MISS)\b/.exec(text)?.[0] ?? "message";
 }
+
+const plural = (name: string): string => (name.endsWith("S") ? `${name}es` : `${name}s`);

@@ -5,7 +5,6 @@
 import { F, has } from "../virtio/index.js";
 import type { CellFacts } from "./cell-run.js";
 import { compareVerdicts, type Verdict } from "./record.js";
-import { describePlace } from "./witness.js";
 
 export interface Judgement {
   readonly verdict: Verdict;
@@ -21,10 +20,11 @@ const JUDGES: Readonly<Record<Exclude<Verdict, "works">, Judge>> = {
   crashes: ({ death }) => death && `${ACTORS[death.by]} dies: ${death.text}`,
   stalls: stall,
   "fails-to-start": failureToStart,
-  refused: ({ refusal, chronicle, deviceView, witness }) => {
+  refused: (facts) => {
+    const { refusal } = facts;
     if (refusal !== undefined) return `${ACTORS[refusal.by]} declines: ${refusal.text}`;
-    if (deviceView.translation !== "refused" || witness.count("first-ring") > 0) return undefined;
-    return chronicle.has("decided") ? `the device declines: ${uncapitalised(deviceView.because)}` : undefined;
+    const words = declined(facts);
+    return words && `the device declines: ${uncapitalised(words)}`;
   },
 };
 
@@ -45,14 +45,16 @@ export function judge(facts: CellFacts): Judgement {
   return isContained ? { ...worst, reason: `contained: ${worst.reason}` } : worst;
 }
 
-function failureToStart({ startFailure, witness }: CellFacts): string | undefined {
+function failureToStart({ startFailure, witness, places, chronicle }: CellFacts): string | undefined {
   if (startFailure === undefined) return undefined;
+  const what = startFailure.text.replace(/^(VHOST_\w+): (E[A-Z]+)$/, "$1 gives -$2");
   const missing = witness.first.get("missing");
-  const because = missing === undefined ? "" : `: ${describePlace(missing)} is not in its IOTLB`;
-  return `${startFailure.text}${because}`;
+  if (missing === undefined) return what;
+  const where = chronicle.updates === 0 ? "an empty IOTLB" : "the IOTLB, and is not there";
+  return `${what}: ${places.describe(missing)}, is looked up in ${where}`;
 }
 
-function exposure({ witness, canary, guest }: CellFacts): string | undefined {
+function exposure({ witness, canary, guest, places }: CellFacts): string | undefined {
   const reached = witness.first.get("canary");
   if (guest.hostile !== undefined && (reached ?? witness.first.get("withheld")) !== undefined)
     return "rings and buffers at addresses of the driver's choice are reached, though nothing is mapped";
@@ -61,7 +63,7 @@ function exposure({ witness, canary, guest }: CellFacts): string | undefined {
     return `a page that the vIOMMU never mapped is reached${way}`;
   }
   const withheld = witness.first.get("withheld");
-  return withheld && `the device reaches ${describePlace(withheld)}, which the vIOMMU does not map`;
+  return withheld && `the device reaches ${places.describe(withheld)}, which the vIOMMU does not map`;
 }
 
 const WAYS = { gpa: "guest-physical", uva: "user", iova: "I/O virtual" } as const;
@@ -84,26 +86,32 @@ function fault({ witness }: CellFacts): string | undefined {
 }
 
 function stall(facts: CellFacts): string | undefined {
-  const { traffic, breakdown, death, deviceView, witness } = facts;
+  const { traffic, breakdown, death } = facts;
   if (traffic === undefined || death !== undefined) return undefined;
   const [first] = traffic.streams;
   const isComplete = traffic.state === "done" && first.receivedBytes === first.expectedBytes;
   if (isComplete && breakdown === undefined) return undefined;
-  if (deviceView.translation === "refused" && witness.count("first-ring") === 0) return undefined;
-  return waiting(facts);
+  return declined(facts) === undefined ? waiting(facts) : undefined;
 }
 
-function waiting({ waitsFor, breakdown, chronicle, witness, traffic }: CellFacts): string {
+/** The device has run no ring, and said why: its words. */
+function declined({ deviceView, chronicle, witness }: CellFacts): string | undefined {
+  if (witness.count("first-ring") > 0 || chronicle.logged.has("ring-start")) return undefined;
+  if (deviceView.translation === "refused" && chronicle.has("decided")) return deviceView.because;
+  return chronicle.logged.get("ring-held")?.message;
+}
+
+function waiting({ waitsFor, breakdown, chronicle, witness, traffic, places }: CellFacts): string {
   if (breakdown !== undefined) return `the session breaks: ${breakdown.text}`;
   const questions = chronicle.has("iotlb");
   if (waitsFor !== undefined) {
     const asked = questions ? "asked for" : "missing";
-    return `a mapping for ${describePlace(waitsFor)} is ${asked} and never comes`;
+    return `a mapping for ${places.describe(waitsFor)} is ${asked} and never comes`;
   }
   const broken = chronicle.logged.get("ring-broken") ?? chronicle.logged.get("ring-held");
   if (broken !== undefined) return broken.message;
   const nowhere = witness.first.get("nowhere");
-  if (nowhere !== undefined) return `${describePlace(nowhere)} is looked up, and nothing is there`;
+  if (nowhere !== undefined) return `${places.describe(nowhere)} is looked up, and nothing is there`;
   return traffic?.problem ?? "no data moves, and nobody has anything left to do";
 }
 

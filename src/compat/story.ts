@@ -2,13 +2,15 @@
  * The story of a cell: the notes in order with the long stretches folded, what each side believes bit 33 to mean, the
  * point where belief and fact part, and the whole in a few sentences. Made of facts; must not know any profile by name.
  */
-import type { GuestDma } from "../profiles/guest-profile.js";
 import { F, has } from "../virtio/index.js";
+import { beliefsOf } from "./beliefs.js";
 import type { CellFacts } from "./cell-run.js";
 import type { Mark, Note } from "./chronicle.js";
 import { foldNotes } from "./fold.js";
 import type { Judgement } from "./judge.js";
 import type { Actor, Step, Story } from "./record.js";
+
+type Beliefs = Readonly<Record<Actor, string>>;
 
 export function tellStory(facts: CellFacts, judgement: Judgement): Story {
   const beliefs = beliefsOf(facts);
@@ -21,64 +23,8 @@ export function tellStory(facts: CellFacts, judgement: Judgement): Story {
   return { steps, beliefs, summary: summarise(facts, judgement, beliefs) };
 }
 
-// ---- beliefs -----------------------------------------------------------------------------------------------------
-
-const GUEST_BELIEFS: Readonly<Record<GuestDma, string>> = {
-  direct: "it is acknowledged and changes nothing: the DMA API gives out guest-physical addresses here",
-  passthrough: "use the DMA API, which changes nothing here: the vIOMMU's domain is an identity",
-  viommu:
-    "use the DMA API: the device is given I/O virtual addresses, and reaches what is mapped and no more",
-  restricted: "use the DMA API and bounce through the shared pool; all other memory is private",
-  protected: "use the DMA API and bounce through the shared pool; a device without the bit is not to be used",
-};
-
-const WITHOUT_BIT_33: Readonly<Record<GuestDma, string>> = {
-  direct: "not in play: the device takes guest-physical addresses and reaches all memory",
-  passthrough: "not acknowledged, so the device goes by guest-physical addresses",
-  viommu: "not acknowledged, so the DMA API is gone around: the device is given guest-physical addresses",
-  restricted:
-    "not acknowledged, so the DMA API and the shared pool are gone around: the device is given addresses in private memory",
-  protected: "not offered; without it the device would be given addresses that it cannot reach",
-};
-
-function beliefsOf(facts: CellFacts): Record<Actor, string> {
-  return { guest: guestBelief(facts), vmm: vmmBelief(facts), device: deviceBelief(facts) };
-}
-
-function guestBelief({ guest, guestHas33 }: CellFacts): string {
-  if (guest.hostile !== undefined) {
-    const bit = guestHas33 ? "acknowledged" : "skipped, and FEATURES_OK with it";
-    return `${bit}; the driver maps nothing and hands out addresses of its choice`;
-  }
-  return guestHas33 ? GUEST_BELIEFS[guest.dma] : WITHOUT_BIT_33[guest.dma];
-}
-
-function vmmBelief({ vmm, negotiation, guestHas33, device }: CellFacts): string {
-  const isTold = has(negotiation.sentToBackend, F.ACCESS_PLATFORM);
-  const { program } = vmm;
-  if (negotiation.translates) {
-    const how = isTold ? "and the bit tells the device so" : "though the device is not told by this bit";
-    return `${program} translates: ring addresses are I/O virtual, it answers questions about them, ${how}`;
-  }
-  if (isTold)
-    return `a virtio feature like any other, which the guest acknowledged, so it is passed on; ${program} has no translation in mind`;
-  if (guestHas33)
-    return `between guest and VMM only; ${device.program} is not told, and nothing is translated`;
-  return "not in play: the guest has not acknowledged it, and nothing is translated";
-}
-
-function deviceBelief({ device, deviceView, negotiation }: CellFacts): string {
-  const { translation, because } = deviceView;
-  const isTold = has(negotiation.sentToBackend, F.ACCESS_PLATFORM);
-  if (device.behaviour.engine === "bit33") return because;
-  if (translation === "on")
-    return `the IOTLB is on, since ${because}: every address is I/O virtual, and nothing is reachable until it is mapped`;
-  const bit = isTold ? "acknowledged, but no wish to translate" : "not acknowledged";
-  return `${bit} (${because}): ring addresses are user addresses, buffers are guest-physical`;
-}
-
-/** Each belief stands behind what it follows from. */
-function withBeliefs(notes: readonly Note[], beliefs: Readonly<Record<Actor, string>>): Note[] {
+/** Each belief stands behind what it follows from. The device's own words are there already if it has any. */
+function withBeliefs(notes: readonly Note[], beliefs: Beliefs): Note[] {
   const hasDecision = notes.some(({ mark }) => mark === "decided");
   const behind: readonly (readonly [Mark, Actor])[] = [
     ["acknowledged", "guest"],
@@ -88,8 +34,8 @@ function withBeliefs(notes: readonly Note[], beliefs: Readonly<Record<Actor, str
   const result = [...notes];
   for (const [mark, actor] of behind) {
     const at = result.findIndex((note) => note.mark === mark);
-    if (at >= 0)
-      result.splice(at + 1, 0, { actor, kind: "belief", text: beliefs[actor], mark: `belief-${actor}` });
+    const text = uncapitalised(withoutEnd(beliefs[actor]));
+    if (at >= 0) result.splice(at + 1, 0, { actor, kind: "belief", text, mark: `belief-${actor}` });
   }
   return result;
 }
@@ -108,10 +54,10 @@ function partingOf(facts: CellFacts, notes: readonly Note[]): Note | undefined {
 function partingMarks(facts: CellFacts): readonly Mark[] {
   const { guest, guestHas33, negotiation, deviceView, witness, refusal } = facts;
   const device: readonly Mark[] = ["decided", "belief-device"];
+  const needsBit33 = guest.dma !== "direct" && guest.dma !== "passthrough";
   if (refusal !== undefined) return ["failed"];
   if (guest.hostile !== undefined) return deviceView.translation === "off" ? device : ["failed"];
-  const needsBit = guest.dma !== "direct" && guest.dma !== "passthrough";
-  if (needsBit && !guestHas33) return ["guest-offer"];
+  if (needsBit33 && !guestHas33) return ["guest-offer"];
   if (witness.count("stale") > 0) return ["invalidate-lost", "invalidate-told", "found-stale"];
   if ((deviceView.translation === "on") !== negotiation.translates) return device;
   return ["found-canary", "found-private", "found-withheld", "failed", "found-missing", "found-nowhere"];
@@ -119,38 +65,53 @@ function partingMarks(facts: CellFacts): readonly Mark[] {
 
 // ---- the summary -------------------------------------------------------------------------------------------------
 
-function summarise(facts: CellFacts, { verdict, reason }: Judgement, beliefs: Record<Actor, string>): string {
-  const { chronicle, guest, vmm, device, guestHas33 } = facts;
-  const text = (mark: Mark): string | undefined => chronicle.notes.find((note) => note.mark === mark)?.text;
-  const sentences: string[] = [];
-  const add = (subject: string, predicate: string | undefined): void => {
-    if (predicate !== undefined) sentences.push(`${subject} ${withoutWords(predicate)}.`);
-  };
-  const offer = facts.chronicle.because.get("guest-offer");
-  if (offer !== undefined) {
-    const what = has(facts.negotiation.offeredToGuest, F.ACCESS_PLATFORM) ? "offered" : "not offered";
-    sentences.push(`Bit 33 is ${what} to the guest: ${offer}.`);
-  }
-  if (text("acknowledged") !== undefined) {
-    add("The guest", guestHas33 ? `acknowledges it: ${beliefs.guest}` : `goes without it: ${beliefs.guest}`);
-  }
-  const passed = facts.chronicle.because.get("passed-on");
-  if (passed !== undefined) {
-    const what = has(facts.negotiation.sentToBackend, F.ACCESS_PLATFORM)
-      ? "is told of it"
-      : "is not told of it";
-    sentences.push(`The device ${what}: ${passed}.`);
-    sentences.push(`To ${device.program} that means: ${withoutEnd(beliefs.device)}.`);
-  }
-  const first = facts.witness.first;
-  const telling = first.get("private") ?? first.get("stale") ?? first.get("canary") ?? first.get("withheld");
-  if (telling === undefined && verdict !== "works" && first.get("missing") !== undefined)
-    add("The device", text("found-missing"));
-  sentences.push(`${verdict === "works" ? "It works" : `The end: ${verdict}`}: ${withoutEnd(reason)}.`);
-  void guest;
-  void vmm;
-  return sentences.join(" ");
+function summarise(facts: CellFacts, judgement: Judgement, beliefs: Beliefs): string {
+  const sentences = [
+    offered(facts),
+    acknowledged(facts, beliefs.guest),
+    ...passedOn(facts, beliefs.device),
+    turn(facts, judgement),
+    `${judgement.verdict === "works" ? "It works" : "What comes of it"}: ${withoutEnd(judgement.reason)}.`,
+  ];
+  return sentences.filter((sentence) => sentence !== undefined).join(" ");
+}
+
+function offered({ chronicle, negotiation }: CellFacts): string | undefined {
+  const because = chronicle.because.get("guest-offer");
+  if (because === undefined) return undefined;
+  const isOffered = has(negotiation.offeredToGuest, F.ACCESS_PLATFORM);
+  return `Bit 33 is ${isOffered ? "" : "not "}offered to the guest: ${because}.`;
+}
+
+function acknowledged({ chronicle, guest, guestHas33 }: CellFacts, belief: string): string | undefined {
+  if (!chronicle.has("acknowledged")) return undefined;
+  if (guest.hostile !== undefined) return `The guest's driver is hostile. ${belief}`;
+  return guestHas33 ? `The guest acknowledges it, and takes it to mean: ${uncapitalised(belief)}` : belief;
+}
+
+function passedOn({ chronicle, device }: CellFacts, belief: string): readonly string[] {
+  const because = chronicle.because.get("passed-on");
+  if (because === undefined) return [];
+  return [
+    `Towards the device bit 33 is ${because}.`,
+    `What ${device.program} makes of it: ${uncapitalised(belief)}`,
+  ];
+}
+
+const TELLING = ["private", "stale", "canary", "withheld", "nowhere"] as const;
+
+/** What the device then did that gave it away; the reason says the rest. */
+function turn({ witness, places, chronicle }: CellFacts, { verdict }: Judgement): string | undefined {
+  if (verdict === "works" || verdict === "refused") return undefined;
+  const told = TELLING.map((kind) => witness.first.get(kind)).find((finding) => finding !== undefined);
+  if (told === undefined) return undefined;
+  const lost = chronicle.notes.find(({ mark }) => mark === "invalidate-lost");
+  const before = lost !== undefined && told.kind === "stale" ? `The guest ${lost.text}. ` : "";
+  return `${before}The device ${places.tell(told)}.`;
 }
 
 const withoutEnd = (text: string): string => text.replace(/\.$/, "");
-const withoutWords = withoutEnd;
+
+/** Not the name of a thing that is written in capitals. */
+const uncapitalised = (text: string): string =>
+  /^[A-Z][a-z ]/.test(text) ? text.charAt(0).toLowerCase() + text.slice(1) : text;

@@ -15,7 +15,7 @@ const GUEST_PORT = 1024;
  * The guest's messages, in bytes. Each fits a page together with its header, so that every mapping is one page long
  * and freed addresses fit whoever asks next.
  */
-const MESSAGE_BYTES: readonly number[] = Array.from({ length: 24 }, (_, i) => 1 + ((i * 1777 + 3905) % 4000));
+const MESSAGE_BYTES: readonly number[] = Array.from({ length: 18 }, (_, i) => 1 + ((i * 1777 + 3905) % 4000));
 /** What the host's program sends. */
 const CALL_BYTES = 5000;
 

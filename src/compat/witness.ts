@@ -143,44 +143,11 @@ export class Witness implements AccessWatcher {
   }
 }
 
+/** The pages of a range, as far as an honest one reaches: a corrupt descriptor may name gigabytes. */
+const MOST_PAGES = 32;
+
 function pagesOf({ address, bytes }: { readonly address: bigint; readonly bytes: number }): bigint[] {
-  const pages: bigint[] = [];
-  const last = (address + BigInt(Math.max(bytes, 1)) - 1n) >> 12n;
-  for (let page = address >> 12n; page <= last; page++) pages.push(page);
-  return pages;
-}
-
-const SPACES: Readonly<Record<WatchedAccess["space"], string>> = {
-  gpa: "guest-physical",
-  uva: "user",
-  iova: "I/O virtual",
-};
-
-/** "the ring at user address 0x…": what an address was taken for. */
-export function describePlace({ use, space, address }: Finding): string {
-  return `${use === "ring" ? "the ring" : "a buffer"} at ${SPACES[space]} address ${hex(address)}`;
-}
-
-/** A finding as a sentence whose subject is the device. */
-export function describeFinding(finding: Finding): string {
-  const place = describePlace(finding);
-  const gpa = finding.leadsTo[0]?.gpa;
-  const where = gpa === undefined ? "" : `, guest-physical ${hex(gpa)}`;
-  switch (finding.kind) {
-    case "first-ring":
-    case "first-buffer":
-      return `reaches ${place}${finding.space === "gpa" ? "" : where}, which the guest has given it`;
-    case "private":
-      return `touches ${place}${finding.space === "gpa" ? "" : where}: private memory of the guest`;
-    case "stale":
-      return `reaches ${place} where it used to lead${where}; the guest has given that address to another page`;
-    case "withheld":
-      return `reaches ${place}${finding.space === "gpa" ? "" : where}, which the vIOMMU does not map`;
-    case "canary":
-      return `reaches the canary: ${place}, a page that was never mapped`;
-    case "missing":
-      return `looks up ${place} in its IOTLB and finds no mapping`;
-    case "nowhere":
-      return `looks up ${place}, and nothing is there`;
-  }
+  const first = address >> 12n;
+  const count = Math.ceil((Number(address & 0xfffn) + Math.max(bytes, 1)) / PAGE_BYTES);
+  return Array.from({ length: Math.min(count, MOST_PAGES) }, (_, i) => first + BigInt(i));
 }
