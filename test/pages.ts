@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { logEventsPage } from "./log-events-page.js";
 import { profilesPage } from "./profiles-page.js";
+import { verdictsPage } from "./verdicts-page.js";
 import { root } from "./vm/paths.js";
 
 export interface Page {
@@ -19,4 +20,5 @@ export const PAGES: readonly Page[] = [
     path: "docs/profiles.md",
     text: () => profilesPage(readFileSync(join(root, EXAMPLE_PROFILE), "utf8")),
   },
+  { path: "docs/verdicts.md", text: verdictsPage },
 ];

@@ -150,7 +150,7 @@ describe("a mail about a matrix", () => {
       text,
       /^6 combinations: 5 ran, 1 does not apply\.\n\n {2}works 2 · fails-to-start 1 · stalls 2\n/,
     );
-    assert.match(text, /\n {2}stalls: a MISS\n {4}viommu\/qemu: linux-6\.12, other\?\n/);
+    assert.match(text, /\n {2}stalls: a MISS\n {4}viommu with qemu: linux-6\.12, other\?\n/);
     assert.match(text, /\nviommu\/qemu\/linux-6\.12: stalls, since a MISS\.\n/);
     fits(body);
   });

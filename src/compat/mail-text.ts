@@ -119,19 +119,29 @@ function whoBreaks(cells: readonly CellRecord[]): string[] {
     groups.set(key, [...(groups.get(key) ?? []), cell]);
   }
   return [...groups].flatMap(([what, concerned]) => {
-    const pairs = new Map<string, string[]>();
-    for (const { guest, vmm, device, evidence } of concerned) {
-      const pair = `${guest}/${vmm}`;
-      pairs.set(pair, [...(pairs.get(pair) ?? []), device + EVIDENCE_MARKS[evidence]]);
-    }
     return [
       "",
       ...wrap(what, MAIL_WIDTH, { first: "  ", further: "      " }),
-      ...[...pairs].flatMap(([pair, devices]) =>
-        wrap(`${pair}: ${devices.join(", ")}`, MAIL_WIDTH, { first: "    ", further: "        " }),
-      ),
+      ...rowsOf(concerned).flatMap((row) => wrap(row, MAIL_WIDTH, { first: "    ", further: "        " })),
     ];
   });
+}
+
+/** `viommu-strict, viommu-lazy with qemu-4.2: linux-5.10`: guests of which the same is true share a row. */
+function rowsOf(cells: readonly CellRecord[]): string[] {
+  const devicesOf = new Map<string, { guest: string; vmm: string; devices: string[] }>();
+  for (const { guest, vmm, device, evidence } of cells) {
+    const key = `${guest}/${vmm}`;
+    const pair = devicesOf.get(key) ?? { guest, vmm, devices: [] };
+    pair.devices.push(device + EVIDENCE_MARKS[evidence]);
+    devicesOf.set(key, pair);
+  }
+  const guestsOf = new Map<string, string[]>();
+  for (const { guest, vmm, devices } of devicesOf.values()) {
+    const key = `${vmm}: ${devices.join(", ")}`;
+    guestsOf.set(key, [...(guestsOf.get(key) ?? []), guest]);
+  }
+  return [...guestsOf].map(([what, guests]) => `${guests.join(", ")} with ${what}`);
 }
 
 function changeSubject(

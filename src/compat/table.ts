@@ -203,13 +203,18 @@ function headerLines(name: string, width: number): string[] {
   return lines;
 }
 
-/** Columns in groups that fit `width`; one column at least. */
+/** Columns in groups that fit `width`, of one column at least: as few groups as can be, and about equally long. */
 function fitting(columns: readonly Column[], width: number): Column[][] {
+  const groups = filled(columns, width, columns.length);
+  return filled(columns, width, Math.ceil(columns.length / groups.length));
+}
+
+function filled(columns: readonly Column[], width: number, most: number): Column[][] {
   const groups: Column[][] = [];
   let left = 0;
   for (const column of columns) {
     const needed = GAP.length + column.width;
-    if (groups.length === 0 || needed > left) {
+    if (groups.length === 0 || needed > left || groups[groups.length - 1].length === most) {
       groups.push([]);
       left = width;
     }

@@ -26,10 +26,10 @@ export const VERDICT_TEXTS: Readonly<Record<Verdict, VerdictText>> = {
   refused: {
     word: "refused",
     meaning:
-      "Somebody said no before the device was started, in words that its user gets to see. Nothing was touched and nothing is half done.",
+      "Somebody said no, in words that its user gets to see, before the device touched anything. Nothing is half done.",
     found:
-      "The guest's driver gave up in the negotiation (a missing or unwanted feature bit), the VMM did not begin, or the device refused a word of the negotiation with an error that the VMM reports before it starts a ring.",
-    todo: "Read the reason: mostly an option of the VMM or of the device is missing. A refusal where another device works is an incompatibility, but an honest one.",
+      "The guest's driver gave up in the negotiation (a missing feature bit), the VMM did not begin, or the device declined to run rings at the addresses that it was given, and said why.",
+    todo: "Read the reason: mostly an option of the VMM or of the device is missing. A refusal where another device works is an incompatibility, but an honest one. With a hostile guest it is what ought to happen, and the reason begins with `contained`.",
   },
   "fails-to-start": {
     word: "no-start",
