@@ -42,7 +42,7 @@ export interface SessionFacts {
   readonly resetsBeforeStart: boolean;
   /** Ring steps before that. */
   readonly earlyRings: readonly RingStep[];
-  /** From SET_FEATURES, or ring steps straight before it, until the start was over. */
+  /** From SET_FEATURES, or steps straight before it, until the start was over. */
   readonly start: readonly SeenStep[];
   /** Steps whose messages asked for an acknowledgement, and those whose messages never did. */
   readonly needReply: ReadonlySet<Step>;
@@ -66,7 +66,8 @@ export function factsOf(record: SessionRecord): SessionFacts {
   const before = heard.slice(0, featuresAt);
   const config = named("GET_CONFIG")?.payload;
   const acknowledgement = acknowledgementsOf(heard);
-  const start = startOf(record, heard.slice(startAt));
+  const early = heard.slice(0, startAt);
+  const start = [...memoryOf(early), ...startOf(record, heard.slice(startAt))];
   return {
     record,
     features: wordOf(named("SET_FEATURES")),
@@ -77,7 +78,7 @@ export function factsOf(record: SessionRecord): SessionFacts {
     usesStatus: named("SET_STATUS") !== undefined,
     addsSlots: named("ADD_MEM_REG") !== undefined,
     resetsBeforeStart: before.some(({ message }) => message.record.name === "RESET_DEVICE"),
-    earlyRings: earlyRingsOf(heard.slice(0, startAt)),
+    earlyRings: earlyRingsOf(early),
     start,
     needReply: acknowledgement.asked,
     needNoReply: acknowledgement.notAsked,
@@ -117,20 +118,20 @@ function earlyRingsOf(before: readonly Entry[]): RingStep[] {
 }
 
 /**
- * Where the start begins: with SET_FEATURES, or with ring messages straight before it. Those belong to the start if
- * they come after the configuration was read, so that the device was there before.
+ * Where the start begins: with SET_FEATURES, or with steps straight before it, if they come after the configuration was
+ * read: whoever reads that has made the device's acquaintance.
  */
 function startPosition(heard: readonly Entry[], featuresAt: number): number {
   let at = featuresAt;
-  while (at > 0 && isRing(heard[at - 1])) at--;
-  const earlier = heard.slice(0, at);
-  const isLater = earlier.some(({ message }) => message.record.name === "GET_CONFIG");
+  while (at > 0 && stepOf(heard[at - 1].message) !== undefined) at--;
+  const isLater = heard.slice(0, at).some(({ message }) => message.record.name === "GET_CONFIG");
   return isLater ? at : featuresAt;
 }
 
-function isRing({ message }: Entry): boolean {
-  const seen = stepOf(message);
-  return seen !== undefined && isRingStep(seen.step);
+/** Memory that is shared before everything else belongs to the start all the same: it has no other place. */
+function memoryOf(early: readonly Entry[]): SeenStep[] {
+  const seen = early.map(({ message }) => stepOf(message)).find((each) => each?.step === "memory");
+  return seen === undefined ? [] : [seen];
 }
 
 /** Every step of `heard` until nothing more came, or until the device was stopped again. */

@@ -4,7 +4,7 @@
  */
 import type { EventLoop } from "../linux/event-loop.js";
 import { factsOf, hasStarted, type SessionFacts } from "./facts.js";
-import { type Play, playsFor } from "./offers.js";
+import { type OfferId, type Play, playsFor } from "./offers.js";
 import { playSession } from "./play-session.js";
 
 export interface ObserveOptions {
@@ -31,10 +31,14 @@ export class ObservationError extends Error {
 
 export async function observe(options: ObserveOptions): Promise<SessionFacts[]> {
   const { command, viommuCommand, onBegin, onEnd } = options;
-  const plays = playsFor({ viommu: viommuCommand !== undefined });
+  const machines = { viommu: viommuCommand !== undefined };
   const all: SessionFacts[] = [];
-  for (const [index, play] of plays.entries()) {
-    const number = index + 1;
+  const left = new Set<OfferId>();
+  for (;;) {
+    const plays = playsFor(machines, left);
+    const number = all.length + 1;
+    const play = plays[all.length];
+    if (play === undefined) break;
     onBegin?.(play, number, plays.length);
     const record = await playSession({
       ...play,
@@ -47,6 +51,7 @@ export async function observe(options: ObserveOptions): Promise<SessionFacts[]> 
     });
     const facts = factsOf(record);
     all.push(facts);
+    if (record.outcome === "left") left.add(record.offer.id);
     onEnd?.(facts);
     refuseToGoOn(facts);
   }

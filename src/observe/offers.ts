@@ -20,7 +20,9 @@ export type OfferId =
   | "no-reply-ack"
   | "no-backend-req"
   | "no-config"
-  | "no-protocol-features";
+  | "no-protocol-features"
+  | "no-mq"
+  | "no-memory-slots";
 
 /** Which of the user's two machines is started: as it is, or with a vIOMMU in front of the device. */
 export type Machine = "plain" | "viommu";
@@ -37,6 +39,8 @@ export interface Offer {
    * can be tried then was tried.
    */
   readonly until: "protocol-features" | "traffic";
+  /** Played only if the front-end left at this other offer, which lacks the same and more. */
+  readonly ifLeft?: OfferId;
 }
 
 /** An offer on a machine. */
@@ -140,15 +144,35 @@ const OFFERS: readonly Offer[] = [
     protocolFeatures: 0n,
     until: "traffic",
   },
+  {
+    id: "no-mq",
+    title: "no MQ",
+    features: WITHOUT_33,
+    protocolFeatures: SERVED_PROTOCOL & ~mask(PROTOCOL_F.MQ),
+    until: "traffic",
+    ifLeft: "minimal",
+  },
+  {
+    id: "no-memory-slots",
+    title: "no CONFIGURE_MEM_SLOTS",
+    features: WITHOUT_33,
+    protocolFeatures: SERVED_PROTOCOL & ~mask(PROTOCOL_F.CONFIGURE_MEM_SLOTS),
+    until: "traffic",
+    ifLeft: "minimal",
+  },
 ];
 
 /** What a machine with a vIOMMU can tell beyond one without. */
 const BEHIND_VIOMMU: readonly OfferId[] = ["everything", "without-33", "protocol-bits"];
 
-/** The sessions of a run, in their order. */
-export function playsFor(machines: { readonly viommu: boolean }): Play[] {
-  const plain = OFFERS.map((offer): Play => ({ offer, machine: "plain" }));
+/** The sessions of a run, in their order, as far as is known after those in which the front-end `left`. */
+export function playsFor(
+  machines: { readonly viommu: boolean },
+  left: ReadonlySet<OfferId> = new Set(),
+): Play[] {
+  const due = OFFERS.filter(({ ifLeft }) => ifLeft === undefined || left.has(ifLeft));
+  const plain = due.map((offer): Play => ({ offer, machine: "plain" }));
   if (!machines.viommu) return plain;
-  const behind = OFFERS.filter(({ id }) => BEHIND_VIOMMU.includes(id));
+  const behind = due.filter(({ id }) => BEHIND_VIOMMU.includes(id));
   return [...plain, ...behind.map((offer): Play => ({ offer, machine: "viommu" }))];
 }

@@ -18,6 +18,8 @@ const PLAYED: readonly (readonly [Condition, (play: Play) => boolean])[] = [
   ["viommu", ({ machine }) => machine === "viommu"],
   ["device-lacks-33", ({ offer }) => !has(offer.features, F.ACCESS_PLATFORM)],
   ["device-offers-33", ({ offer }) => has(offer.features, F.ACCESS_PLATFORM)],
+  ["device-lacks-memory-slots", ({ offer }) => !has(offer.protocolFeatures, PROTOCOL_F.CONFIGURE_MEM_SLOTS)],
+  ["device-lacks-mq", ({ offer }) => !has(offer.protocolFeatures, PROTOCOL_F.MQ)],
   ["device-lacks-backend-req", ({ offer }) => !has(offer.protocolFeatures, PROTOCOL_F.BACKEND_REQ)],
   ["device-lacks-reply-ack", ({ offer }) => !has(offer.protocolFeatures, PROTOCOL_F.REPLY_ACK)],
   ["device-lacks-config", ({ offer }) => !has(offer.protocolFeatures, PROTOCOL_F.CONFIG)],
@@ -33,24 +35,29 @@ export function isPlayed(when: readonly Condition[], machines: { readonly viommu
 }
 
 export function refusalsOf(all: readonly SessionFacts[]): SeenRefusal[] {
-  const conditions = (facts: SessionFacts): Condition[] =>
-    PLAYED.filter(([, holds]) => holds(facts.record)).map(([condition]) => condition);
-  const taken = all.filter(({ record }) => record.outcome === "started").map(conditions);
+  const taken = all.filter(({ record }) => record.outcome === "started").map(conditionsOf);
+  const left = all
+    .filter(({ record }) => record.outcome === "left")
+    .map((facts) => ({ facts, holding: conditionsOf(facts), fewest: fewest(conditionsOf(facts), taken) }))
+    // Where there is but one explanation first: its words then explain sessions that lack more than one thing.
+    .sort((a, b) => a.fewest.length - b.fewest.length);
   const found: SeenRefusal[] = [];
-  for (const facts of all.filter(({ record }) => record.outcome === "left")) {
-    const holding = conditions(facts);
+  for (const { facts, holding, fewest } of left) {
     const says = wordsOf(facts.record.says ?? "");
-    // The same words for what was met before, and it holds here as well: the same refusal.
     const isKnown = found.some(
       ({ refusal }) =>
         refusal.says === says && refusal.when.every((condition) => holding.includes(condition)),
     );
-    const when = isKnown ? undefined : fewest(holding, taken);
-    if (when === undefined) continue;
+    const when = fewest[0];
+    if (isKnown || when === undefined) continue;
     const at = facts.features === undefined ? "initialization" : "start";
     found.push({ refusal: { when, says, at }, session: facts.record.number });
   }
-  return found;
+  return found.sort((a, b) => a.session - b.session);
+}
+
+function conditionsOf({ record }: SessionFacts): Condition[] {
+  return PLAYED.filter(([, holds]) => holds(record)).map(([condition]) => condition);
 }
 
 /** Without what programs put in front of an error: their own name, and which option it is about. */
@@ -58,16 +65,19 @@ function wordsOf(line: string): string {
   return line.replace(/^[\w./-]+: (-{1,2}\S+ \S+: )?/, "");
 }
 
-/** The smallest set of conditions that no taken offer meets; undefined if there is none: what it left at is unknown. */
+/**
+ * The smallest sets of conditions that no taken offer meets, all of a size, the one with the latest conditions first.
+ * None if a taken offer meets everything that holds: what it left at is unknown.
+ */
 function fewest(
   holding: readonly Condition[],
   taken: readonly (readonly Condition[])[],
-): Condition[] | undefined {
-  // In the order of size, and of two of a size the one with later conditions first.
-  const sets = subsets(holding).sort((a, b) => a.length - b.length || (isLater(a, b) ? -1 : 1));
-  return sets.find(
-    (when) => when.length > 0 && !taken.some((met) => when.every((condition) => met.includes(condition))),
-  );
+): readonly (readonly Condition[])[] {
+  const isMet = (when: readonly Condition[]): boolean =>
+    taken.some((met) => when.every((condition) => met.includes(condition)));
+  const sets = subsets(holding).filter((when) => when.length > 0 && !isMet(when));
+  const size = Math.min(...sets.map((when) => when.length));
+  return sets.filter((when) => when.length === size).sort((a, b) => (isLater(a, b) ? -1 : 1));
 }
 
 function isLater(one: readonly Condition[], other: readonly Condition[]): boolean {

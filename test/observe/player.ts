@@ -9,18 +9,22 @@ import { StartRefused } from "../../src/vmm/player.js";
 import { VirtualMachine } from "../../src/vmm/virtual-machine.js";
 
 const [profileName, guestName, socketPath] = process.argv.slice(2);
+const profile = builtinVmm(profileName);
 const guest = builtinGuest(guestName);
+// A guest that bounces its buffers does so on any machine.
+const { protectedMemory } = guest.machine;
+const machine = { ...guest.machine, protectedMemory: protectedMemory && profile.machine.protectedMemory };
 
 try {
-  const machine = new VirtualMachine({
+  const vm = new VirtualMachine({
     socketPath,
-    profile: builtinVmm(profileName),
+    profile,
     platform: { kind: guest.dma, unmapping: guest.unmapping },
-    machine: guest.machine,
+    machine,
   });
   const watch = (): void => {
-    if (machine.frontEnd.died) {
-      process.stderr.write(`${machine.frontEnd.failure?.message ?? "it died"}\n`);
+    if (vm.frontEnd.died) {
+      process.stderr.write(`${vm.frontEnd.failure?.message ?? "it died"}\n`);
       process.exit(1);
     }
     setTimeout(watch, 10);

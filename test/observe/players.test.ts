@@ -66,7 +66,8 @@ const OBSERVED: readonly Observed[] = [
   {
     name: "crosvm-vhost-user",
     guest: "restricted-dma",
-    open: [...NOTHING_TRANSLATED, "offer.bit33", "acknowledge.bit33"],
+    // CONFIGURE_MEM_SLOTS is not taken.
+    open: [...NOTHING_TRANSLATED, "offer.bit33", "acknowledge.bit33", "memory"],
   },
   {
     name: "cloud-hypervisor",
@@ -75,8 +76,19 @@ const OBSERVED: readonly Observed[] = [
   },
   {
     name: "libkrun",
-    guest: "plain",
-    open: [...NOTHING_TRANSLATED, "offer.bit33", "acknowledge.bit33"],
+    guest: "restricted-dma",
+    // Nor that, nor BACKEND_REQ.
+    open: [...NOTHING_TRANSLATED, "offer.bit33", "acknowledge.bit33", "memory", "iotlb.unexpectedMiss"],
+  },
+  {
+    name: "alioth-vhost-user",
+    guest: "restricted-dma",
+    open: [...NOTHING_TRANSLATED, "offer.bit33", "iotlb.unexpectedMiss"],
+  },
+  {
+    name: "openvmm",
+    guest: "restricted-dma",
+    open: [...NOTHING_TRANSLATED, "offer.bit33", "acknowledge.bit33", "memory", "iotlb.unexpectedMiss"],
   },
 ];
 
