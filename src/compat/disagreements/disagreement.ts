@@ -40,6 +40,8 @@ export interface DisagreementHead {
   readonly reading: string;
   /** What `reading` comes to, as an outcome. Where the run finds another one, the run wins and the page says so. */
   readonly expected: string;
+  /** What follows from what the run found; where it contradicts the reading, what the reading had missed. */
+  readonly lesson: string;
 }
 
 export interface Disagreement extends DisagreementHead {

@@ -15,7 +15,7 @@ import {
   without,
 } from "../../virtio/index.js";
 import type { Disagreement } from "./disagreement.js";
-import { deviceWith, guestKnowing, type Line, lineOf, play, vmmWith } from "./play.js";
+import { deviceWith, guestKnowing, type Line, lineOf, type Play, play, vmmWith } from "./play.js";
 import { onStage } from "./stage.js";
 
 const offering = (bits: bigint) => (model: { readonly features: bigint }) => ({
@@ -24,6 +24,9 @@ const offering = (bits: bigint) => (model: { readonly features: bigint }) => ({
 
 /** "is offered" or "is not offered". */
 const offered = (word: bigint, bit: number): string => (has(word, bit) ? "offered" : "not offered");
+/** "offers" or "does not offer". */
+const offers = ({ words }: Play, bit: number): string =>
+  has(words.offeredByBackend, bit) ? "offers" : "does not offer";
 const taken = (word: bigint, bit: number): string =>
   has(word, bit) ? "acknowledges it" : "does not acknowledge it";
 const told = (word: bigint, bit: number): string => (has(word, bit) ? "is told" : "is not told");
@@ -39,6 +42,8 @@ export const IN_ORDER_UNKNOWN_TO_THE_GUEST: Disagreement = {
   ],
   reading: "Only new kernels negotiate it; what was an idle offer becomes a promise.",
   expected: "only-newer-guests-take-it",
+  lesson:
+    "An offer that nobody takes costs nothing until somebody does. A device that offers IN_ORDER has to keep it from the first day; this project's does not offer it, though its data plane would keep it.",
   async run() {
     const { guest, vmm, device } = lineOf("plain/cloud-hypervisor/dpdk-like");
     const promising = deviceWith(device, "in-order", offering(mask(F.IN_ORDER)));
@@ -107,8 +112,10 @@ export const LIBKRUN_DGRAM: Disagreement = {
   ],
   reading: "Only libkrun's own guests know the bit; to all others it does not exist.",
   expected: "only-its-own-guests-take-it",
+  lesson:
+    "A number taken without a specification harms nobody as long as guests take only what they know. It would the day VIRTIO assigns bit 3.",
   async run() {
-    const { guest, vmm, device } = lineOf("plain/libkrun/dpdk-like");
+    const { guest, vmm, device } = lineOf("plain/libkrun/vhost-device-vsock");
     const dgram = VSOCK_F.VSOCK_DGRAM;
     const claiming = deviceWith(device, "dgram", offering(maskOf(dgram)));
     const linux = await play({ guest, vmm, device: claiming });
@@ -139,6 +146,8 @@ export const GUEST_TAKES_NO_STREAM_BIT: Disagreement = {
   ],
   reading: "Bits 0 and 2 are never acknowledged, and a device has to serve streams all the same.",
   expected: "streams-work-unasked",
+  lesson:
+    "A device must not read the absence of STREAM as the absence of streams, whatever else was acknowledged: with the letter of VIRTIO no Linux guest would have a socket.",
   async run() {
     const { guest, vmm, device } = lineOf("plain/crosvm-vhost-user/dpdk-like");
     const { VSOCK_STREAM, VSOCK_SEQPACKET, VSOCK_NO_IMPLIED_STREAM } = VSOCK_F;
@@ -172,29 +181,27 @@ export const CROSVM_HIDES_SEQPACKET: Disagreement = {
   ],
   reading: "crosvm's never; QEMU's if the device has it.",
   expected: "hidden-by-crosvm",
+  lesson:
+    "Whether a guest has SEQPACKET depends on the VMM's list and not on the kernel. A device cannot mend it.",
   async run() {
     const bit = VSOCK_F.VSOCK_SEQPACKET;
     const crosvm = await play(lineOf("plain/crosvm-2023-09/linux-6.12"));
-    const vhostUser = await play(lineOf("plain/crosvm-vhost-user/fix-own-bit"));
+    const vhostUser = await play(lineOf("plain/crosvm-vhost-user/crosvm-backend"));
     const qemu = await play(lineOf("plain/qemu-10.0-kernel/linux-6.12"));
     const lacking = await play(lineOf("plain/qemu-10.0-kernel/linux-5.10"));
-    const see = (played: typeof crosvm): string => offered(played.words.offeredToGuest, bit);
+    const see = (played: Play): string => offered(played.words.offeredToGuest, bit);
     const isHidden = !has(crosvm.words.offeredToGuest, bit) && has(qemu.words.offeredToGuest, bit);
     return {
       outcome: isHidden ? "hidden-by-crosvm" : "treated-alike",
       facts: [
-        `Linux 6.12 offers SEQPACKET: ${has(crosvm.words.offeredByBackend, bit)}. Through crosvm it is ${see(crosvm)} to the guest, through QEMU ${see(qemu)}.`,
-        `Linux 5.10 offers it: ${has(lacking.words.offeredByBackend, bit)}. Through QEMU it is ${see(lacking)} to the guest.`,
-        `crosvm's vhost-user front-end is another matter: a back-end that has it, and it is ${see(vhostUser)}.`,
-        "Stream sockets work in all four.",
-      ].filter((_, index, all) => index < all.length - 1 || [crosvm, vhostUser, qemu, lacking].every(works)),
+        `Linux 6.12 ${offers(crosvm, bit)} SEQPACKET. Through crosvm it is ${see(crosvm)} to the guest, through QEMU it is ${see(qemu)}.`,
+        `Linux 5.10 ${offers(lacking, bit)} it. Through QEMU it is ${see(lacking)} to the guest.`,
+        `crosvm's vhost-user front-end hands on the bits of the device type: of a back-end that ${offers(vhostUser, bit)} it, it is ${see(vhostUser)}.`,
+      ],
       cells: [crosvm.cell, vhostUser.cell, qemu.cell, lacking.cell],
     };
   },
 };
-
-const works = ({ cell }: { readonly cell: { readonly verdict: string | null } }): boolean =>
-  cell.verdict === "works";
 
 export const CROSVM_STRIPS_PACKED: Disagreement = {
   id: "crosvm-strips-packed",
@@ -207,25 +214,38 @@ export const CROSVM_STRIPS_PACKED: Disagreement = {
   ],
   reading: "crosvm strips it on both sides.",
   expected: "stripped",
+  lesson:
+    "What crosvm does is the careful thing. Others hand the bit on, or offer it unasked, so a device that serves split rings only should not offer it, and should refuse it if it comes all the same.",
   async run() {
     const bit = F.RING_PACKED;
-    const through = async (vmm: string) => {
-      const line = lineOf(`plain/${vmm}/dpdk-like`);
+    const through = (vmm: string): Promise<Play> => {
+      const line = lineOf(`plain/${vmm}/vhost-device-vsock`);
       return play({ ...line, device: deviceWith(line.device, "packed", offering(mask(bit))) });
     };
     const crosvm = await through("crosvm-vhost-user");
-    const others = [await through("qemu-10.0"), await through("cloud-hypervisor"), await through("libkrun")];
-    const names = ["QEMU 10.0", "cloud-hypervisor", "libkrun"];
-    const back = await play(lineOf("plain/crosvm-vhost-user/crosvm-backend"));
+    const others: Play[] = [];
+    for (const vmm of ["qemu-10.0", "cloud-hypervisor", "openvmm", "libkrun"])
+      others.push(await through(vmm));
+    const unasked = lineOf("plain/qemu-7.2/vhost-device-vsock");
+    const { offer } = unasked.vmm;
+    const packedOn = vmmWith(unasked.vmm, "packed", { offer: { ...offer, own: offer.own | mask(bit) } });
+    const option = await play({ ...unasked, vmm: packedOn });
+    const own = await play(lineOf("plain/crosvm-vhost-user/crosvm-backend"));
+    const names = (isOffered: boolean): string =>
+      others
+        .filter(({ words }) => has(words.offeredToGuest, bit) === isOffered)
+        .map(({ cell }) => cell.name.split("/")[1])
+        .join(", ") || "nobody";
     return {
       outcome: has(crosvm.words.offeredToGuest, bit) ? "handed-on" : "stripped",
       facts: [
-        `The back-end offers RING_PACKED: ${has(crosvm.words.offeredByBackend, bit)}. Through crosvm it is ${offered(crosvm.words.offeredToGuest, bit)} to the guest, and the device ${told(crosvm.words.sentToBackend, bit)}.`,
-        `${others.map(({ words }, index) => `Through ${names[index]} it is ${offered(words.offeredToGuest, bit)}`).join(". ")}.`,
-        `crosvm's own back-end does not offer it: ${!has(back.words.offeredByBackend, bit)}.`,
-        `This project's device does not offer it; a front-end that tells it so all the same is refused: ${judgeAcknowledged(0n, mask(bit)).verdicts.map(describeVerdict).join("; ")}.`,
+        `A back-end ${offers(crosvm, bit)} RING_PACKED. Through crosvm it is ${offered(crosvm.words.offeredToGuest, bit)} to the guest, and the device ${told(crosvm.words.sentToBackend, bit)}. crosvm's own back-end ${offers(own, bit)} it.`,
+        `Of the others, these keep it from the guest, too: ${names(false)}. These hand it on: ${names(true)}.`,
+        `QEMU 7.2 with the option \`packed=on\`, in front of a back-end that ${offers(option, bit)} it: it is ${offered(option.words.offeredToGuest, bit)} to the guest.`,
+        `What this project's device makes of the bit, which it does not offer: ${judgeAcknowledged(0n, mask(bit)).verdicts.map(describeVerdict).join("; ")}.`,
       ],
-      cells: [crosvm.cell, ...others.map(({ cell }) => cell), back.cell],
+      cells: [crosvm.cell, ...others.map(({ cell }) => cell), option.cell, own.cell],
+      derived: ["The driver that is played has split rings only, so nobody acknowledges the bit here."],
     };
   },
 };
@@ -242,21 +262,23 @@ export const CLOUD_HYPERVISOR_DROPS_INDIRECT: Disagreement = {
   ],
   reading: "cloud-hypervisor drops INDIRECT_DESC wherever bit 33 is used.",
   expected: "dropped",
+  lesson:
+    "The reading had missed who is meant: the rule is for devices that cloud-hypervisor serves itself. A vhost-user device is not concerned, and the built-in vsock device never offers INDIRECT_DESC.",
   async run() {
     const bit = F.INDIRECT_DESC;
     const plain = await play(lineOf("plain/cloud-hypervisor/bit33-auto"));
     const protectedGuest = await play(lineOf("protected/cloud-hypervisor/bit33-auto"));
-    const see = (played: typeof plain): string => offered(played.words.offeredToGuest, bit);
+    const see = (played: Play): string => offered(played.words.offeredToGuest, bit);
     const isDropped = has(plain.words.offeredToGuest, bit) && !has(protectedGuest.words.offeredToGuest, bit);
     const has33 = has(protectedGuest.words.offeredToGuest, F.ACCESS_PLATFORM);
     return {
       outcome: isDropped ? "dropped" : "kept-for-vhost-user",
       facts: [
         `A vhost-user device through cloud-hypervisor: INDIRECT_DESC is ${see(plain)} to a plain guest, and ${see(protectedGuest)} to a protected one, which is ${has33 ? "offered" : "not offered"} bit 33.`,
-        "Only devices that cloud-hypervisor serves itself lose the bit: nothing translates for a vhost-user device, whose front-end code leaves `set_access_platform` at its default, which does nothing.",
       ],
       cells: [plain.cell, protectedGuest.cell],
       derived: [
+        "The code of cloud-hypervisor's vhost-user devices leaves `set_access_platform` at its default, which does nothing.",
         "cloud-hypervisor's built-in vsock device, which translates itself, is no vhost device and cannot take part here; by its source it never offers INDIRECT_DESC in the first place.",
       ],
     };
@@ -275,6 +297,8 @@ export const SUSPEND_42_OR_43: Disagreement = {
   ],
   reading: "Each offers what the other does not know.",
   expected: "never-negotiated",
+  lesson:
+    "Two numbers for one name are two features: neither side is misled, and nothing is suspended. The danger is 42 on another device type, where VIRTIO has given it away.",
   async run() {
     const [theirs, spec] = [F.SUSPEND_CROSVM, F.SUSPEND];
     const line = lineOf("plain/crosvm-vhost-user/dpdk-like");
@@ -284,7 +308,7 @@ export const SUSPEND_42_OR_43: Disagreement = {
     const reversed = await play({ ...line, guest: guest(theirs), device: device(mask(spec)) });
     const agreed = await play({ ...line, guest: guest(theirs), device: device(mask(theirs)) });
     const standard = await play({ ...line, guest: guest(spec), device: device(mask(spec)) });
-    const suspends = ({ words }: typeof crossed): boolean =>
+    const suspends = ({ words }: Play): boolean =>
       has(words.acknowledgedByGuest, theirs) || has(words.acknowledgedByGuest, spec);
     const judged = judgeAcknowledged(mask(F.VERSION_1), maskOf(F.VERSION_1, theirs, spec));
     return {
@@ -312,6 +336,8 @@ export const FEATURES_ASKED_TOO_LATE: Disagreement = {
   ],
   reading: "The guest may hold bits that vhost lacks.",
   expected: "guest-holds-what-the-device-lacks",
+  lesson:
+    "The device has to be asked before the guest is offered anything. A guest that holds EVENT_IDX without its device waits for notifications by a rule that nobody else follows.",
   async run() {
     const bit = F.EVENT_IDX;
     const line = lineOf("plain/crosvm-2022-07/linux-5.15");
@@ -326,17 +352,21 @@ export const FEATURES_ASKED_TOO_LATE: Disagreement = {
     const asked = await play(late);
     const first = await play({ ...late, vmm: asksFirst });
     const incident = await play(lineOf("restricted-dma/crosvm-2022-07/linux-5.10"));
-    const holds = ({ words }: typeof asked, which: number): boolean =>
+    const holds = ({ words }: Play, which: number): boolean =>
       has(words.acknowledgedByGuest, which) && !has(words.offeredByBackend, which);
+    const held = (played: Play, which: number): string =>
+      holds(played, which) ? "holds a bit that the device lacks" : "holds no bit that the device lacks";
     return {
       outcome: holds(asked, bit) ? "guest-holds-what-the-device-lacks" : "guest-holds-what-the-device-has",
       facts: [
-        `A kernel without EVENT_IDX, asked after the guest: the guest holds the bit without the device: ${holds(asked, bit)}. ${asked.cell.verdict}: ${asked.cell.reason}.`,
-        `The same kernel, asked before the guest: ${holds(first, bit)}. ${first.cell.verdict}: ${first.cell.reason}.`,
-        `The order has a good side, too: on Linux 5.10 a protected guest holds bit 33 without the device (${holds(incident, F.ACCESS_PLATFORM)}), and that is why 5.10 was fine: ${incident.cell.verdict}.`,
-        "No vhost-vsock is known that lacks EVENT_IDX; the first two plays show the mechanism.",
+        `A kernel without EVENT_IDX, asked after the guest: the guest ${held(asked, bit)}, and the end is ${asked.cell.verdict}: ${asked.cell.reason}.`,
+        `The same kernel, asked before the guest: the guest ${held(first, bit)}, and the end is ${first.cell.verdict}.`,
+        `The order has a good side, too. On Linux 5.10 a protected guest ${held(incident, F.ACCESS_PLATFORM)}, bit 33, and the end is ${incident.cell.verdict}: that is why 5.10 was fine.`,
       ],
       cells: [asked.cell, first.cell, incident.cell],
+      derived: [
+        "No vhost-vsock is known that lacks EVENT_IDX: the first two plays show what the order can do.",
+      ],
     };
   },
 };

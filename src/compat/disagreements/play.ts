@@ -5,6 +5,7 @@
 import { builtinDevice, builtinGuest, builtinVmm } from "../../profiles/builtin.js";
 import type { DeviceProfile, ModelledDevice } from "../../profiles/device-profile.js";
 import type { GuestProfile } from "../../profiles/guest-profile.js";
+import type { Evidence } from "../../profiles/head.js";
 import type { VmmProfile } from "../../profiles/vmm-profile.js";
 import type { NegotiationRecord } from "../../vmm/player.js";
 import { runCell, weakest } from "../cell.js";
@@ -52,14 +53,17 @@ export function playedCell({ guest, vmm, device, verdict, reason, evidence }: Ce
   return { name: `${guest}/${vmm}/${device}`, verdict, reason, evidence };
 }
 
+/** What was changed for a question was seen in no program. */
+const CHANGED = "derived" as const satisfies Evidence;
+
 /** A VMM that differs from a built-in one, named after the difference. */
 export function vmmWith(base: VmmProfile, difference: string, changes: Partial<VmmProfile>): VmmProfile {
-  return { ...base, ...changes, name: `${base.name}+${difference}` };
+  return { ...base, ...changes, name: `${base.name}+${difference}`, evidence: CHANGED };
 }
 
 /** A guest that knows further bits. */
 export function guestKnowing(base: GuestProfile, difference: string, bits: bigint): GuestProfile {
-  return { ...base, knows: base.knows | bits, name: `${base.name}+${difference}` };
+  return { ...base, knows: base.knows | bits, name: `${base.name}+${difference}`, evidence: CHANGED };
 }
 
 /** A modelled device that differs from a built-in one. */
@@ -73,6 +77,7 @@ export function deviceWith(
   return {
     ...base,
     name: `${base.name}+${difference}`,
+    evidence: CHANGED,
     behaviour: { ...behaviour, ...changes(behaviour) },
   };
 }

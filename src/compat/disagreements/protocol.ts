@@ -1,20 +1,10 @@
 /** Disagreements about vhost-user itself: protocol features, flags, the event queue, the dirty log. */
 import { builtinDevice, builtinProfiles } from "../../profiles/builtin.js";
+import type { DeviceProfile } from "../../profiles/device-profile.js";
 import { encodePayload, isLegal, LAYOUTS, messageByName } from "../../vhost/wire/index.js";
-import {
-  bitsOf,
-  describeFeatures,
-  describeProtocolFeatures,
-  F,
-  has,
-  mask,
-  maskOf,
-  PROTOCOL_F,
-  protocolFeature,
-  without,
-} from "../../virtio/index.js";
+import { F, has, mask, maskOf, PROTOCOL_F, protocolFeature } from "../../virtio/index.js";
 import type { Disagreement } from "./disagreement.js";
-import { deviceWith, lineOf, play } from "./play.js";
+import { deviceWith, lineOf, type Play, play } from "./play.js";
 import { type Addressing, objection, onStage, type Stage } from "./stage.js";
 
 const EVERYTHING = -1n;
@@ -31,6 +21,8 @@ export const QEMU_TAKES_XEN_MMAP: Disagreement = {
   ],
   reading: "QEMU acknowledges the bit wherever it is offered.",
   expected: "acknowledged",
+  lesson:
+    "Acknowledging by number is acknowledging things unseen. A back-end should offer XEN_MMAP only where it can insist on Xen, and look at the size of what comes.",
   async run() {
     const bit = PROTOCOL_F.XEN_MMAP;
     const through = async (vmm: string) => {
@@ -45,7 +37,7 @@ export const QEMU_TAKES_XEN_MMAP: Disagreement = {
       await through("qemu-7.2"),
       await through("crosvm-vhost-user"),
     ];
-    const took = ({ words }: typeof ten): string =>
+    const took = ({ words }: Play): string =>
       has(words.protocolFeatures, bit) ? "acknowledges it" : "does not acknowledge it";
     const sizes = await onStage(builtinDevice("bit33-auto"), ({ users, platform }) => {
       const regions = users.regions(platform.ram.fd);
@@ -60,7 +52,7 @@ export const QEMU_TAKES_XEN_MMAP: Disagreement = {
         `To a back-end that offers XEN_MMAP, QEMU 10.0 ${took(ten)}; QEMU 7.2, whose limit is lower, ${took(seven)}; crosvm, which names the features that it knows, ${took(crosvm)}.`,
         `A memory table of ${sizes.regions} regions has ${sizes.sent} bytes as QEMU sends it; a back-end that reads by XEN_MMAP waits for ${sizes.due}.`,
         `The back-end that was played offers the bit and reads either size, so the session goes on: ${ten.cell.verdict}.`,
-        `This project's device does not offer it: ${!has(ours, bit)}.`,
+        `This project's device ${has(ours, bit) ? "offers it" : "does not offer it"}.`,
       ],
       cells: [ten.cell, seven.cell, crosvm.cell],
     };
@@ -94,6 +86,8 @@ export const SHMEM_OR_GPA_ADDRESSES: Disagreement = {
   ],
   reading: "Guest-physical addresses arrive where user addresses are expected, and nothing is found.",
   expected: "rings-not-found",
+  lesson:
+    "The reading had missed that the memory table changes with the rings: a back-end that only computes offsets into regions never notices which addresses they are in. What is lost is SHMEM itself, and every back-end that checks a user address for plausibility.",
   async run() {
     const bit = PROTOCOL_F.GPA_ADDRESSES;
     const shmem = deviceWith(builtinDevice("vhost-device-vsock"), "shmem-21", (model) => ({
@@ -108,11 +102,9 @@ export const SHMEM_OR_GPA_ADDRESSES: Disagreement = {
         const words = stage.negotiate(PLAIN, maskOf(bit, PROTOCOL_F.REPLY_ACK, PROTOCOL_F.CONFIG));
         if (!has(words.protocolFeatures, bit)) return "the bit was not offered";
         stage.session.needReply = true;
-        let works = false;
         const refusal = objection(stage, () => stage.start(words.features, addressing(stage), 2));
         if (refusal !== undefined) return refusal;
-        works = await stage.talkStarted();
-        return works
+        return (await stage.talkStarted())
           ? undefined
           : (stage.log.findLast(({ event }) => event === "ring-held")?.message ?? "no data moves");
       });
@@ -131,7 +123,7 @@ export const SHMEM_OR_GPA_ADDRESSES: Disagreement = {
     return {
       outcome: whole === undefined ? "rings-found-all-the-same" : "rings-not-found",
       facts: [
-        `A back-end that means SHMEM by bit ${bit}, a front-end that sends guest-physical addresses in the memory table and in SET_VRING_ADDR alike: ${told(whole)}. The back-end only computes an offset into a region, and both numbers moved together.`,
+        `A back-end that means SHMEM by bit ${bit}, a front-end that sends guest-physical addresses in the memory table and in SET_VRING_ADDR alike: ${told(whole)}.`,
         `The same back-end, a front-end that leaves user addresses in the memory table: ${told(half)}.`,
         `This project's device, which means GPA_ADDRESSES by it: ${told(oursWhole)} with the first front-end, and ${told(oursHalf)} with the second.`,
         `Shared memory itself does not come about: with bit ${bit} alone GET_SHMEM_CONFIG is ${askable ? "" : "not "}a message of the session, as bit ${PROTOCOL_F.SHMEM} (${protocolFeature(PROTOCOL_F.SHMEM)?.name}) would make it.`,
@@ -156,6 +148,8 @@ export const EVENT_QUEUE_OWNER: Disagreement = {
   ],
   reading: "QEMU hands over two queues, crosvm and cloud-hypervisor three.",
   expected: "works-with-two-and-three",
+  lesson:
+    "Both ways work as long as nobody has an event to tell. A back-end that migrates, or changes its guest's context id, would have to know whether the queue is its own: with QEMU it is not.",
   async run() {
     const names = [
       "plain/qemu-10.0/bit33-auto",
@@ -165,7 +159,7 @@ export const EVENT_QUEUE_OWNER: Disagreement = {
       "plain/crosvm-vhost-user/vhost-device-vsock",
     ];
     const lines = names.map(lineOf);
-    const plays = [];
+    const plays: Play[] = [];
     for (const line of lines) plays.push(await play(line));
     const handed = lines.slice(0, 3).map(({ vmm }) => `${vmm.program}: ${vmm.queues}`);
     const events = await onStage(builtinDevice("bit33-auto"), async (stage) => {
@@ -182,7 +176,7 @@ export const EVENT_QUEUE_OWNER: Disagreement = {
       facts: [
         `Queues handed to the device: ${handed.join(", ")}.`,
         `In ${plays.filter(({ cell }) => cell.verdict === "works").length} of ${plays.length} cells stream sockets work both ways.`,
-        `Three queues, handed to this project's device: it wrote ${events} events. It neither migrates nor changes a guest's context id while it is connected, so it has no reset to tell of.`,
+        `Three queues, handed to this project's device: it wrote ${events} events. It does not migrate and keeps a guest's context id for as long as it is connected, so it has no reset to tell of.`,
       ],
       cells: plays.map(({ cell }) => cell),
     };
@@ -202,48 +196,56 @@ export const DIRTY_LOG_NEVER_CLEARED: Disagreement = {
   ],
   reading: "rust-vmm ignores a cleared LOG_ALL, so a device goes on logging.",
   expected: "logs-for-ever",
+  lesson:
+    "The reading is about rust-vmm's library, and no vsock back-end uses that part of it: none has a log to write. No vhost-user vsock device can be migrated with its memory, whichever side one starts from.",
   async run() {
-    const models = builtinProfiles().devices;
-    const offering = models.filter(
-      ({ behaviour }) => behaviour.engine === "model" && has(behaviour.features, F.LOG_ALL),
-    );
-    const logging = models.filter(
-      ({ behaviour }) =>
-        behaviour.engine === "model" && has(behaviour.protocolFeatures, PROTOCOL_F.LOG_SHMFD),
-    );
-    const state = models.filter(
-      ({ behaviour }) =>
-        behaviour.engine === "model" && has(behaviour.protocolFeatures, PROTOCOL_F.DEVICE_STATE),
-    );
-    const setAndClear = (name: string) =>
-      onStage(builtinDevice(name), (stage) => {
-        const { session } = stage;
-        const words = stage.negotiate(PLAIN, maskOf(PROTOCOL_F.REPLY_ACK));
-        session.needReply = true;
-        const offers = session.getFeatures();
-        const protocol = session.getProtocolFeatures();
-        const answer = objection(stage, () => session.setFeatures(words.features | mask(F.LOG_ALL)));
-        return { offers, protocol, answer };
-      });
-    const ours = await setAndClear("bit33-auto");
-    const rust = await setAndClear("vhost-device-vsock");
-    const isLogged = [ours, rust].some(({ answer }) => answer === undefined);
-    const list = (found: typeof models): string => found.map(({ name }) => name).join(", ") || "none";
+    const devices = builtinProfiles().devices.filter(({ transports }) => transports.includes("vhost-user"));
+    const plays: LogAllAnswer[] = [];
+    for (const device of devices) plays.push(await setLogAll(device));
+    const names = (wanted: (play: LogAllAnswer) => boolean): string =>
+      plays.flatMap((played) => (wanted(played) ? [played.name] : [])).join(", ") || "none";
+    const refusal = (name: string): string =>
+      plays.find((played) => played.name === name)?.refusal ?? "it takes the bit";
+    const logs = ({ protocol, refusal: said }: LogAllAnswer): boolean =>
+      said === undefined && has(protocol, PROTOCOL_F.LOG_SHMFD);
     return {
-      outcome: isLogged || logging.length > 0 ? "logs-for-ever" : "refused-before-it-logs",
+      outcome: plays.some(logs) ? "logs-for-ever" : "no-log-to-write",
       facts: [
-        `LOG_ALL is offered by ${list(offering)}; LOG_SHMFD, without which a vhost-user front-end has no log to share, by ${list(logging)}; DEVICE_STATE by ${list(state)}.`,
-        `vhost-device-vsock offers ${describeFeatures(rust.offers, "vsock")} and, told of LOG_ALL, ends: ${rust.answer ?? "no, it takes it"}.`,
-        `This project's device offers ${describeProtocolFeatures(ours.protocol)} and refuses: ${ours.answer ?? "no, it takes it"}.`,
-        `So the bit that is never cleared is one that no vsock back-end lets a front-end set: ${bitsOf(ours.offers & mask(F.LOG_ALL)).length + bitsOf(without(rust.offers, F.PROTOCOL_FEATURES) & mask(F.LOG_ALL)).length} of these two offer it.`,
+        `Of the vhost-user back-ends, LOG_ALL is offered by ${names(({ offers }) => has(offers, F.LOG_ALL))}; LOG_SHMFD, without which a front-end has no log to share, by ${names(({ protocol }) => has(protocol, PROTOCOL_F.LOG_SHMFD))}; DEVICE_STATE by ${names(({ protocol }) => has(protocol, PROTOCOL_F.DEVICE_STATE))}.`,
+        `Told of LOG_ALL, these take it: ${names(({ refusal: said }) => said === undefined)}; and these do not: ${names(({ refusal: said }) => said !== undefined)}.`,
+        `What vhost-device-vsock says: ${refusal("vhost-device-vsock")}.`,
+        `What this project's device says: ${refusal("bit33-auto")}.`,
       ],
       cells: [],
       derived: [
-        "Linux vhost-vsock offers LOG_ALL and logs to memory of its VMM; logging itself is not modelled here, and QEMU's mark on its vhost-user-vsock device is read from its source.",
+        "Linux vhost-vsock logs to memory of its VMM, and a cleared LOG_ALL ends that; logging is not modelled here.",
+        "QEMU marks vhost-user-vsock as unmigratable, so that it never sets the bit; rust-vmm's library never undoes it. Both are read from source.",
       ],
     };
   },
 };
+
+interface LogAllAnswer {
+  readonly name: string;
+  readonly offers: bigint;
+  readonly protocol: bigint;
+  /** What it said to LOG_ALL, if it did not go along. */
+  readonly refusal: string | undefined;
+}
+
+function setLogAll(profile: DeviceProfile): Promise<LogAllAnswer> {
+  return onStage(profile, (stage) => {
+    const { session } = stage;
+    const words = stage.negotiate(PLAIN, maskOf(PROTOCOL_F.REPLY_ACK));
+    const offers = session.getFeatures();
+    const protocol = session.getProtocolFeatures();
+    const refusal = objection(stage, () => {
+      session.setFeatures(words.features | mask(F.LOG_ALL));
+      session.getFeatures();
+    });
+    return { name: profile.name, offers, protocol, refusal };
+  });
+}
 
 /** What the numbers mean to each reader. */
 const CONFIG_FLAGS = [0, 1, 2] as const;
@@ -262,41 +264,66 @@ export const CONFIG_FLAGS_DIFFER: Disagreement = {
   reading:
     "An ordinary write of theirs reads as one for a migration, which may change the guest's context id.",
   expected: "changes-the-context-id",
+  lesson:
+    "The reading had missed that a vsock device has no field to write. For a device that migrates, a write with flag 1 would be ambiguous; one that does not can refuse every flag alike.",
   async run() {
-    const ask = (name: string) =>
-      onStage(builtinDevice(name), (stage) => {
-        const { session } = stage;
-        stage.negotiate(PLAIN, maskOf(PROTOCOL_F.CONFIG, PROTOCOL_F.REPLY_ACK));
-        session.needReply = true;
-        const read = (flags: number): string =>
-          Buffer.from(session.getConfig(0, 8, flags) ?? []).toString("hex");
-        const before = CONFIG_FLAGS.map(read);
-        const answers: string[] = [];
-        for (const flags of CONFIG_FLAGS) {
-          const data = Uint8Array.of(9, 0, 0, 0, 0, 0, 0, 0);
-          const problem = stage.end.left ?? objection(stage, () => session.setConfig(0, data, flags));
-          answers.push(problem ?? "taken");
-        }
-        const after = stage.end.left === undefined ? CONFIG_FLAGS.map(read) : undefined;
-        return { before, answers, after };
-      });
-    const ours = await ask("bit33-auto");
-    const dpdk = await ask("dpdk-like");
-    const changed =
-      ours.after === undefined || ours.after.some((bytes, index) => bytes !== ours.before[index]);
-    const alike = new Set(ours.before).size === 1;
+    const ours = await askConfig("bit33-auto");
+    const peer = await askConfig("dpdk-like");
+    const isChanged = [ours, peer].some(({ before, after }) => after !== undefined && after !== before[0]);
     const writers = builtinProfiles().vmms.filter(
       ({ configFlags, transport }) => transport === "vhost-user" && configFlags === 1,
     );
+    const flags = CONFIG_FLAGS.join(", ");
     return {
-      outcome: changed ? "changes-the-context-id" : "refused-whatever-the-flag",
+      outcome: isChanged ? "changes-the-context-id" : "refused-whatever-the-flag",
       facts: [
-        `GET_CONFIG is answered ${alike ? "alike" : "differently"} for flags ${CONFIG_FLAGS.join(", ")}: ${ours.before[0]}. With flag 1 it is sent by ${writers.map(({ program }) => program).join(", ") || "nobody"}.`,
-        `SET_CONFIG of the guest's context id to this project's device: ${CONFIG_FLAGS.map((flag, index) => `flag ${flag}: ${ours.answers[index]}`).join("; ")}. The configuration space ${changed ? "has changed" : "is as it was"}.`,
-        `To a back-end on DPDK's library: ${CONFIG_FLAGS.map((flag, index) => `flag ${flag}: ${dpdk.answers[index]}`).join("; ")}.`,
-        "Whoever reads the flag strictly and whoever does not say the same here: nothing in a vsock device's configuration space can be written, and this device does not migrate.",
+        `GET_CONFIG with flags ${flags}: ${alike(ours.before)}. With flag 1 it is sent by ${writers.map(({ program }) => program).join(", ") || "nobody"}.`,
+        `SET_CONFIG of the guest's context id with flags ${flags}, to this project's device: ${alike(ours.answers)}. The context id ${isChanged ? "has changed" : "is as it was"}.`,
+        `The same to a back-end on DPDK's library: ${alike(peer.answers)}.`,
+        `Sent without asking for an answer, the refusal ${ours.staysSilent ? "goes unseen, and the session goes on" : "ends the session"}.`,
       ],
       cells: [],
+      derived: [
+        "cloud-hypervisor asks for an answer to every message, and its process ends (a panic) when a SET_CONFIG is refused. A guest whose driver writes to the configuration space of its vsock device can so end its own VM; Linux's driver never writes there.",
+      ],
     };
   },
 };
+
+/** One answer if all are the same, else each. */
+function alike(answers: readonly string[]): string {
+  return new Set(answers).size === 1 ? `each time ${answers[0]}` : answers.join("; ");
+}
+
+interface ConfigAnswers {
+  /** The configuration space, read with each flag. */
+  readonly before: readonly string[];
+  /** What was said to a write with each flag. */
+  readonly answers: readonly string[];
+  /** The configuration space at the end, undefined if nobody was there to be asked. */
+  readonly after: string | undefined;
+  /** A refused write that asked for no answer left the session as it was. */
+  readonly staysSilent: boolean;
+}
+
+function askConfig(name: string): Promise<ConfigAnswers> {
+  return onStage(builtinDevice(name), (stage) => {
+    const { session } = stage;
+    stage.negotiate(PLAIN, maskOf(PROTOCOL_F.CONFIG, PROTOCOL_F.REPLY_ACK));
+    const read = (flags: number): string => Buffer.from(session.getConfig(0, 8, flags) ?? []).toString("hex");
+    const before = CONFIG_FLAGS.map(read);
+    const write = (flags: number): void => session.setConfig(0, Uint8Array.of(9, 0, 0, 0, 0, 0, 0, 0), flags);
+    session.needReply = true;
+    const answers = CONFIG_FLAGS.map((flags) => {
+      const said = objection(stage, () => write(flags));
+      return said === undefined ? "taken" : `refused: ${said.replace(/^[^:]*: /, "")}`;
+    });
+    session.needReply = false;
+    const staysSilent = objection(stage, () => {
+      write(0);
+      read(0);
+    });
+    const isThere = staysSilent === undefined;
+    return { before, answers, after: isThere ? read(0) : undefined, staysSilent: isThere };
+  });
+}
