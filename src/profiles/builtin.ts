@@ -2,7 +2,7 @@
  * The profiles that come with the program: the files in `profiles/`, one a profile, in the same form as a user's own.
  * Must not know what they say.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { ConfigError } from "../config/errors.js";
 import { quoted } from "../config/quoted.js";
@@ -71,9 +71,9 @@ export interface BuiltinProfiles {
 /** All of them, each kind in its order. */
 export function builtinProfiles(): BuiltinProfiles {
   return {
-    guests: there("guest").map(builtinGuest),
-    vmms: there("vmm").map(builtinVmm),
-    devices: there("device").map(builtinDevice),
+    guests: BUILTIN_NAMES.guest.map(builtinGuest),
+    vmms: BUILTIN_NAMES.vmm.map(builtinVmm),
+    devices: BUILTIN_NAMES.device.map(builtinDevice),
   };
 }
 
@@ -115,11 +115,6 @@ function assertBuiltin(kind: ProfileKind, name: string): void {
   const hint = near.length === 0 ? "" : `did you mean ${near.join(" or ")}? `;
   const problem = `there is no ${kind} profile ${quoted(name)}; ${hint}\`bit33 compat --list\` names all of them`;
   throw new ConfigError("profile-unknown", "", problem);
-}
-
-/** The names whose files have been written. */
-function there(kind: ProfileKind): readonly string[] {
-  return BUILTIN_NAMES[kind].filter((name) => existsSync(fileOf(kind, name)));
 }
 
 function fileOf(kind: ProfileKind, name: string): string {

@@ -1,6 +1,13 @@
 /** What has to hold between the values of a VMM's profile. The keys themselves: vmm-schema.ts. */
 import { F, has, PROTOCOL_F } from "../../virtio/index.js";
-import { type OrderEntry, type RingStep, SETUP_STEPS, type Step, type VmmProfile } from "../vmm-profile.js";
+import {
+  type Condition,
+  type OrderEntry,
+  type RingStep,
+  SETUP_STEPS,
+  type Step,
+  type VmmProfile,
+} from "../vmm-profile.js";
 import type { Rule } from "./collections.js";
 
 /** Steps that only one of the two transports has. */
@@ -29,6 +36,18 @@ function needed(step: Step, written: string, why: string): Rule<VmmProfile> {
 
 /** Both of a pair, one key each. */
 const EXCLUSIVE_CONDITIONS = ["device-offers-33", "device-lacks-33"] as const;
+
+/** What only a vhost-user back-end can lack. */
+const PROTOCOL_CONDITIONS: readonly Condition[] = [
+  "device-lacks-config",
+  "device-lacks-mq",
+  "device-lacks-memory-slots",
+  "device-lacks-mq",
+  "device-lacks-memory-slots",
+  "device-lacks-reply-ack",
+  "device-lacks-backend-req",
+  "device-lacks-protocol-features",
+];
 
 export const VMM_RULES: readonly Rule<VmmProfile>[] = [
   {
@@ -169,6 +188,13 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
       refusalPath(refuses, (when) => EXCLUSIVE_CONDITIONS.every((each) => when.includes(each))),
   },
   {
+    text: "there is no bit of `enables-bit` that a device could lack: leave `device-lacks-iotlb-bit` out",
+    broken: ({ refuses, iotlb }) =>
+      iotlb.enablesBit === undefined
+        ? refusalPath(refuses, (when) => when.includes("device-lacks-iotlb-bit"))
+        : undefined,
+  },
+  {
     text: "the guest acknowledges after it has booted: write `at: start`",
     broken: ({ refuses }) => {
       const index = refuses.findIndex(
@@ -181,7 +207,9 @@ export const VMM_RULES: readonly Rule<VmmProfile>[] = [
     text: "a kernel device has no protocol features that it could lack: leave this condition out",
     broken: ({ transport, refuses }) =>
       transport === "kernel"
-        ? refusalPath(refuses, (when) => when.some((each) => /^device-lacks-(?!33)/.test(each)))
+        ? refusalPath(refuses, (when) =>
+            when.some((each) => PROTOCOL_CONDITIONS.some((other) => other === each)),
+          )
         : undefined,
   },
 ];
