@@ -45,13 +45,17 @@ export function judge(facts: CellFacts): Judgement {
   return isContained ? { ...worst, reason: `contained: ${worst.reason}` } : worst;
 }
 
-function failureToStart({ startFailure, witness, places, chronicle }: CellFacts): string | undefined {
+function failureToStart(facts: CellFacts): string | undefined {
+  const { startFailure, witness, places, chronicle, deviceView, negotiation } = facts;
   if (startFailure === undefined) return undefined;
   const what = startFailure.text.replace(/^(VHOST_\w+): (E[A-Z]+)$/, "$1 gives -$2");
   const missing = witness.first.get("missing");
-  if (missing === undefined) return what;
-  const where = chronicle.updates === 0 ? "an empty IOTLB" : "the IOTLB, and is not there";
-  return `${what}: ${places.describe(missing)}, is looked up in ${where}`;
+  if (missing !== undefined) {
+    const where = chronicle.updates === 0 ? "an empty IOTLB" : "the IOTLB, and is not there";
+    return `${what}: ${places.describe(missing)} is looked up in ${where}`;
+  }
+  const isMixedUp = negotiation.translates && deviceView.translation === "off" && /RUNNING|ADDR/.test(what);
+  return isMixedUp ? `${what}: rings are at I/O virtual addresses, which it takes for user addresses` : what;
 }
 
 function exposure({ witness, canary, guest, places }: CellFacts): string | undefined {
@@ -105,8 +109,8 @@ function waiting({ waitsFor, breakdown, chronicle, witness, traffic, places }: C
   if (breakdown !== undefined) return `the session breaks: ${breakdown.text}`;
   const questions = chronicle.has("iotlb");
   if (waitsFor !== undefined) {
-    const asked = questions ? "asked for" : "missing";
-    return `a mapping for ${places.describe(waitsFor)} is ${asked} and never comes`;
+    const asked = questions ? "is asked for and never comes" : "is missing, and nobody is asked for it";
+    return `a mapping for ${places.describe(waitsFor)} ${asked}`;
   }
   const broken = chronicle.logged.get("ring-broken") ?? chronicle.logged.get("ring-held");
   if (broken !== undefined) return broken.message;

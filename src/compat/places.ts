@@ -61,12 +61,12 @@ export class Places {
     });
   }
 
-  /** "the used ring of queue 0 at 0x…, a user address taken for an I/O virtual one". */
+  /** "the used ring of queue 0 at 0x… (a user address taken for an I/O virtual one)". */
   describe({ use, space, address }: Finding): string {
     const name = use === "ring" ? (this.#nameOf(address) ?? "a ring") : "a buffer";
     const really = this.#kindOf(address);
     return space === "iova" && really !== undefined
-      ? `${name} at ${hex(address)}, a ${SPACES[really]} address taken for an I/O virtual one`
+      ? `${name} at ${hex(address)} (a ${SPACES[really]} address taken for an I/O virtual one)`
       : `${name} at ${SPACES[space]} address ${hex(address)}`;
   }
 
@@ -96,9 +96,9 @@ export class Places {
       case "canary":
         return `reaches the canary, ${place}: a page that was never mapped`;
       case "missing":
-        return `looks up ${place}, in its IOTLB, where no mapping is`;
+        return `looks up ${place} in its IOTLB, where no mapping is`;
       case "nowhere":
-        return `looks up ${place}, and nothing is there`;
+        return `looks up ${place}, where nothing is`;
     }
   }
 }

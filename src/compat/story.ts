@@ -56,7 +56,8 @@ function partingMarks(facts: CellFacts): readonly Mark[] {
   const device: readonly Mark[] = ["decided", "belief-device"];
   const needsBit33 = guest.dma !== "direct" && guest.dma !== "passthrough";
   if (refusal !== undefined) return ["failed"];
-  if (guest.hostile !== undefined) return deviceView.translation === "off" ? device : ["failed"];
+  if (guest.hostile !== undefined)
+    return deviceView.translation === "off" ? device : ["failed", "found-missing"];
   if (needsBit33 && !guestHas33) return ["guest-offer"];
   if (witness.count("stale") > 0) return ["invalidate-lost", "invalidate-told", "found-stale"];
   if ((deviceView.translation === "on") !== negotiation.translates) return device;

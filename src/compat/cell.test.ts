@@ -1,0 +1,168 @@
+/** Cells of the matrix that everybody talks of, each run, and what is said of them. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, it } from "node:test";
+import { builtinDevice, builtinGuest, builtinVmm } from "../profiles/builtin.js";
+import { runCell } from "./cell.js";
+import { type Cell, type CellRecord, VERDICTS, type Verdict } from "./record.js";
+
+async function run(name: string): Promise<Cell> {
+  const [guest, vmm, device] = name.split("/");
+  return runCell(builtinGuest(guest), builtinVmm(vmm), builtinDevice(device));
+}
+
+async function record(name: string): Promise<CellRecord> {
+  const cell = await run(name);
+  if (cell.verdict === null) throw new Error(`${name} does not apply: ${cell.reason}`);
+  return cell;
+}
+
+/** Every verdict, provoked: name of the cell, and what its reason speaks of. */
+const PROVOKED: readonly (readonly [name: string, verdict: Verdict, reason: RegExp])[] = [
+  ["restricted-dma/crosvm-2022-07/linux-5.10", "works", /bit 33 stays between guest and VMM/],
+  ["viommu-strict/qemu-7.2/bit33-auto", "works", /goes through the IOTLB/],
+  ["viommu-lazy/qemu-10.0/bit33-auto", "works", /goes through the IOTLB/],
+  ["passthrough/qemu-7.2/bit33-auto", "works", /goes through the IOTLB/],
+  ["plain/qemu-7.2/vhost-device-vsock", "works", /nobody speaks of bit 33/],
+  ["restricted-dma/crosvm-vhost-user/bit33-auto", "works", /does not take it for a wish to translate/],
+  ["protected/crosvm-vhost-user/vhost-device-vsock", "refused", /^the guest declines: .*ACCESS_PLATFORM/],
+  ["viommu-strict/qemu-7.2/crosvm-backend", "refused", /^the VMM declines: IOMMU support requires/],
+  ["viommu-strict/qemu-7.2/bit33-off", "refused", /^the device declines: queue 0 waits/],
+  ["restricted-dma/crosvm-2022-07/linux-5.15", "fails-to-start", /SET_RUNNING gives -EFAULT/],
+  ["viommu-strict/qemu-7.2-kernel/linux-5.10", "fails-to-start", /VHOST_SET_FEATURES gives -EOPNOTSUPP/],
+  [
+    "restricted-dma/qemu-7.2/bit33-on",
+    "stalls",
+    /a user address taken for an I\/O virtual one\) is asked for/,
+  ],
+  ["restricted-dma/crosvm-vhost-user/dpdk-like", "crashes", /^the VMM dies: .* IOTLB message: MISS/],
+  ["viommu-strict/qemu-7.2/vhost-device-vsock", "crashes", /^the device dies: SET_FEATURES/],
+  ["restricted-dma/crosvm-vhost-user/vhost-device-vsock", "faults", /private memory/],
+  ["viommu-lazy/qemu-7.2/bit33-auto", "corrupts", /a mapping that the guest has taken back/],
+  ["hostile-ack/qemu-7.2/bit33-auto", "exposes", /though nothing is mapped/],
+  ["hostile-skip/qemu-7.2/bit33-auto", "exposes", /though nothing is mapped/],
+  ["hostile-ack/qemu-7.2/bit33-on", "stalls", /^contained: /],
+  ["hostile-skip/qemu-7.2/bit33-on", "stalls", /^contained: /],
+  ["hostile-ack/qemu-7.2-kernel/linux-6.12", "fails-to-start", /^contained: .*empty IOTLB/],
+];
+
+describe("a cell", () => {
+  for (const [name, verdict, reason] of PROVOKED) {
+    it(`${name}: ${verdict}`, async () => {
+      const cell = await record(name);
+      assert.equal(cell.verdict, verdict, cell.reason);
+      assert.match(cell.reason, reason);
+      const partings = cell.story.steps.filter(({ parting }) => parting === true);
+      assert.equal(partings.length, verdict === "works" ? 0 : 1);
+    });
+  }
+
+  it("comes with each verdict that there is", () => {
+    const provoked = new Set(PROVOKED.map(([, verdict]) => verdict));
+    assert.deepEqual(
+      VERDICTS.filter((verdict) => !provoked.has(verdict)),
+      [],
+    );
+  });
+
+  it("that makes no sense says why instead of a verdict", async () => {
+    for (const [name, reason] of [
+      ["plain/crosvm-2022-07/bit33-auto", /reached by vhost-user, and crosvm-2022-07 drives kernel/],
+      ["viommu-strict/libkrun/bit33-auto", /needs a vIOMMU in front of the device, and libkrun has none/],
+      ["restricted-dma/libkrun/bit33-auto", /needs protected memory/],
+    ] as const) {
+      const cell = await run(name);
+      assert.equal(cell.verdict, null);
+      assert.match(cell.reason, reason);
+    }
+  });
+
+  it("is the same record when it is run again, and names nothing of this process", async () => {
+    for (const name of [
+      "viommu-strict/qemu-7.2/bit33-auto",
+      "viommu-lazy/qemu-7.2/dpdk-like",
+      "restricted-dma/crosvm-2022-07/linux-5.15",
+      "hostile-ack/qemu-7.2/bit33-on",
+      "plain/openvmm/dpdk-like",
+    ]) {
+      const first = await record(name);
+      assert.deepEqual(await record(name), first);
+    }
+  });
+
+  it("leaves no descriptor open and no memory mapped, however often it is run", async () => {
+    const names = PROVOKED.map(([name]) => name);
+    const round = async (): Promise<void> => {
+      for (const name of names) await record(name);
+    };
+    // Memory that is given back waits for the next of its size: the first round decides how much there is.
+    await round();
+    await round();
+    const before = { descriptors: openDescriptors(), mapped: mappedKib() };
+    for (let i = 0; i < 6; i++) await round();
+    assert.equal(openDescriptors(), before.descriptors);
+    const grown = mappedKib() - before.mapped;
+    assert.ok(grown < 4 * 1024, `after ${6 * names.length} more cells ${grown} KiB more are mapped`);
+  });
+});
+
+describe("the story of the incident", () => {
+  it("reads as its maintainers would tell it", async () => {
+    const { story, reason, config, evidence } = await record("restricted-dma/crosvm-2022-07/linux-5.15");
+    const texts = story.steps.map(({ actor, text, parting }) => `${parting ? ">> " : ""}${actor}: ${text}`);
+    const order = [
+      /^vmm: offers its guest .*with bit 33: .*memory is protected; the guest needs it for the DMA API/,
+      /^guest: acknowledges .*bit 33 among it/,
+      /^guest: use the DMA API and bounce through the shared pool/,
+      /^device: offers .*with bit 33/,
+      /^vmm: is to tell the device .*with bit 33: passed on as acknowledged/,
+      /^vmm: a virtio feature like any other/,
+      /^vmm: VHOST_SET_FEATURES/,
+      /^>> device: IOTLB on, since bit 33 was acknowledged to it/,
+      /^vmm: VHOST_SET_VRING_ADDR/,
+      /^device: looks up the used ring of queue 0 at 0x7e\w+ \(a user address taken for an I\/O virtual one\)/,
+      /^vmm: VHOST_VSOCK_SET_RUNNING.*EFAULT/,
+      /^vmm: gives up/,
+    ];
+    let at = -1;
+    for (const expected of order) {
+      const next = texts.findIndex((text, index) => index > at && expected.test(text));
+      assert.ok(next > at, `${expected} after step ${at + 1} of\n${texts.join("\n")}`);
+      at = next;
+    }
+    assert.match(reason, /^VHOST_VSOCK_SET_RUNNING gives -EFAULT: the used ring .* in an empty IOTLB$/);
+    assert.match(story.summary, /offered to the guest.*acknowledges it.*passed on.*IOTLB on.*-EFAULT/);
+    assert.deepEqual(config, {
+      protectedMemory: true,
+      iommuPlatform: true,
+      viommu: false,
+      unmapping: "strict",
+      transport: "kernel",
+      deviceOptions: "",
+    });
+    assert.equal(evidence, "derived");
+  });
+
+  it("folds long stretches of questions and mappings", async () => {
+    const { story } = await record("viommu-strict/qemu-7.2/bit33-auto");
+    assert.ok(story.steps.length < 80, `${story.steps.length} steps`);
+    assert.ok(story.steps.some(({ text }) => /^… \d+ more UPDATEs, \d+ more MISSes/.test(text)));
+  });
+});
+
+function openDescriptors(): number {
+  return readdirSync("/proc/self/fd").length;
+}
+
+/** All mappings but the collector's own heap, which grows and shrinks as it likes. */
+function mappedKib(): number {
+  const lines = readFileSync("/proc/self/maps", "utf8").split("\n");
+  const shared = lines.filter(
+    (line) => line.includes("/memfd:") || /^\S+ rw-p 00000000 00:00 0 *$/.test(line),
+  );
+  const sizes = shared.map((line) => {
+    const [start, end] = line.split(" ")[0].split("-");
+    return (Number.parseInt(end, 16) - Number.parseInt(start, 16)) / 1024;
+  });
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
