@@ -1,7 +1,9 @@
 /** The pages of docs/ that are made from the sources, each with the function that makes it. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { disagreementsPage } from "./disagreements-page.js";
 import { logEventsPage } from "./log-events-page.js";
+import { matrixPage } from "./matrix-page.js";
 import { profilesPage } from "./profiles-page.js";
 import { verdictsPage } from "./verdicts-page.js";
 import { root } from "./vm/paths.js";
@@ -15,7 +17,9 @@ export interface Page {
 export const EXAMPLE_PROFILE = "docs/examples/my-vmm.yaml";
 
 export const PAGES: readonly Page[] = [
+  { path: "docs/disagreements.md", text: disagreementsPage },
   { path: "docs/log-events.md", text: logEventsPage },
+  { path: "docs/matrix.md", text: matrixPage },
   {
     path: "docs/profiles.md",
     text: () => profilesPage(readFileSync(join(root, EXAMPLE_PROFILE), "utf8")),
