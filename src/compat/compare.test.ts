@@ -28,7 +28,7 @@ const AFTER = [
 describe("a comparison", () => {
   const comparison = compareCells(BEFORE, AFTER);
 
-  it("holds what got worse, worst first, and what got better", () => {
+  it("holds what got worse, worst first, and what got better, best first", () => {
     assert.deepEqual(
       comparison.worse.map(({ after }) => cellName(after)),
       ["b/v/new", "a/v/new"],
@@ -71,6 +71,26 @@ describe("a comparison", () => {
   it("of VMMs names devices beside the guests", () => {
     const { worse } = compareCells([cell("g/old/d", "works")], [cell("g/new/d", "crashes")]);
     assert.ok(changeLines("Worse", worse, { changed: "vmm", width: 80 }).includes("    g with d"));
+  });
+
+  it("puts what worked before what did not, however bad that has become", () => {
+    const before = [
+      cell("a/v/old", "refused"),
+      cell("b/v/old", "works"),
+      cell("c/v/old", "exposes"),
+      cell("d/v/old", "faults"),
+    ];
+    const after = [
+      cell("a/v/new", "exposes"),
+      cell("b/v/new", "stalls"),
+      cell("c/v/new", "crashes"),
+      cell("d/v/new", "works"),
+    ];
+    const { worse, better } = compareCells(before, after);
+    assert.deepEqual(
+      [worse, better].map((changes) => changes.map((change) => change.after.guest).join()),
+      ["b,a", "d,c"],
+    );
   });
 
   it("needs the same combinations on both sides", () => {

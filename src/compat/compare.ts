@@ -10,8 +10,9 @@ export interface Change {
 }
 
 export interface Comparison {
-  /** Worst first. */
+  /** What worked before comes first, as that is what people relied on; then the worst outcome. */
   readonly worse: readonly Change[];
+  /** The best outcome first. */
   readonly better: readonly Change[];
   readonly unchanged: number;
   /** Combinations that make sense before only, or after only. */
@@ -36,7 +37,7 @@ export function compareCells(before: readonly Cell[], after: readonly Cell[]): C
   }
   return {
     worse: changes.filter((change) => step(change) > 0).sort(worstFirst),
-    better: changes.filter((change) => step(change) < 0).sort(worstFirst),
+    better: changes.filter((change) => step(change) < 0).sort(bestFirst),
     unchanged: changes.filter((change) => step(change) === 0).length,
     onlyBefore,
     onlyAfter,
@@ -48,11 +49,22 @@ function step({ before, after }: Change): number {
   return compareVerdicts(after.verdict, before.verdict);
 }
 
-/** The worst outcome; of these the deepest fall, then what was checked against real programs. Keeps the order else. */
+/** Of equal outcomes, the deepest fall, then what was checked against real programs. Keeps the order else. */
 function worstFirst(a: Change, b: Change): number {
   return (
-    compareVerdicts(b.after.verdict, a.after.verdict) || step(b) - step(a) || byEvidence(a.after, b.after)
+    Number(worked(b)) - Number(worked(a)) ||
+    compareVerdicts(b.after.verdict, a.after.verdict) ||
+    step(b) - step(a) ||
+    byEvidence(a.after, b.after)
   );
+}
+
+function worked({ before }: Change): boolean {
+  return before.verdict === "works";
+}
+
+function bestFirst(a: Change, b: Change): number {
+  return compareVerdicts(a.after.verdict, b.after.verdict) || step(a) - step(b);
 }
 
 const EVIDENCE_ORDER = ["executed", "derived", "proposed"];
