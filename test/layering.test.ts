@@ -33,6 +33,7 @@ const LAYERS: readonly (readonly string[])[] = [
 const STRANGERS: Readonly<Record<string, readonly string[]>> = {
   conformance: ["device"],
   inspect: ["device", "guest", "vmm"],
+  observe: ["device", "guest", "vmm"],
   vmm: ["device", "peers"],
   guest: ["device", "peers"],
   peers: ["vmm", "guest"],

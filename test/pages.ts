@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { disagreementsPage } from "./disagreements-page.js";
 import { logEventsPage } from "./log-events-page.js";
 import { matrixPage } from "./matrix-page.js";
+import { observePage } from "./observe-page.js";
 import { profilesPage } from "./profiles-page.js";
 import { verdictsPage } from "./verdicts-page.js";
 import { root } from "./vm/paths.js";
@@ -20,6 +21,7 @@ export const PAGES: readonly Page[] = [
   { path: "docs/disagreements.md", text: disagreementsPage },
   { path: "docs/log-events.md", text: logEventsPage },
   { path: "docs/matrix.md", text: matrixPage },
+  { path: "docs/observe.md", text: observePage },
   {
     path: "docs/profiles.md",
     text: () => profilesPage(readFileSync(join(root, EXAMPLE_PROFILE), "utf8")),
