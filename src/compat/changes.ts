@@ -46,13 +46,16 @@ export function changeLines(heading: string, changes: readonly Change[], options
 
 /** One sentence each about what did not change. */
 export function restLines(
-  { unchanged, onlyBefore, onlyAfter, neither }: Comparison,
+  { worse, better, unchanged, onlyBefore, onlyAfter, neither }: Comparison,
   before: string,
   after: string,
   width: number,
 ): string[] {
+  const isEmpty = worse.length + better.length + unchanged === 0;
   const sentences = [
-    `${counted(unchanged, "combination")} ${unchanged === 1 ? "keeps its verdict" : "keep their verdict"}.`,
+    isEmpty
+      ? `No combination applies to both ${before} and ${after}, so there is nothing to compare.`
+      : `${counted(unchanged, "combination")} ${unchanged === 1 ? "keeps its verdict" : "keep their verdict"}.`,
     ...(onlyBefore.length === 0 ? [] : [`${onlyBefore.length} apply to ${before} only.`]),
     ...(onlyAfter.length === 0 ? [] : [`${onlyAfter.length} apply to ${after} only.`]),
     ...(neither === 0 ? [] : [`${neither} apply to neither.`]),

@@ -93,6 +93,11 @@ describe("a comparison", () => {
     );
   });
 
+  it("without a combination that applies to both says so", () => {
+    const nothing = compareCells([cell("a/v/old", "works")], [inapplicable("a/v/new")]);
+    assert.match(restLines(nothing, "old", "new", 200)[0], /^No combination applies to both old and new, /);
+  });
+
   it("needs the same combinations on both sides", () => {
     assert.throws(() => compareCells(BEFORE, []), /different cells/);
   });

@@ -114,7 +114,12 @@ describe("what brought a change", () => {
 
   it("is a range of versions if no commit is known", () => {
     assert.equal(introduction(side("linux-5.15"), OLD), "v5.10..v5.15");
-    assert.equal(introduction(side("my-vmm", "version 123456789012"), side("other")), "other..my-vmm");
+    const patched = { ...side("mine (./mine.yaml)"), program: "Linux 6.1 with a patch" };
+    assert.equal(introduction(patched, OLD), "v5.10..v6.1");
+  });
+
+  it("is nothing if neither is known: the tracker would look for it in vain", () => {
+    assert.equal(introduction(side("my-vmm", "version 123456789012"), OLD), undefined);
   });
 });
 
@@ -122,7 +127,10 @@ describe("a mail about one cell", () => {
   it("tells its story", () => {
     const user = { config: { ...CONFIG, transport: "vhost-user" } } as const;
     const { subject, body } = storyMail(cell("viommu/qemu-7.2/x", "exposes", user), NEW, CONTEXT);
-    assert.equal(subject, "[BUG] vhost-user-vsock: x exposes with qemu-7.2 and a viommu guest");
+    assert.equal(
+      subject,
+      "[BUG] vhost-user-vsock: x reaches withheld memory with qemu-7.2 and a viommu guest",
+    );
     assert.match(body[0], /^viommu\/qemu-7\.2\/x: exposes, since/);
     assert.equal(body.at(-1), "#regzbot introduced: e13a6915a03f");
     fits(body);

@@ -7,7 +7,7 @@ import { type Changed, changeLines, restLines } from "./changes.js";
 import { type Change, type Comparison, worstCell } from "./compare.js";
 import { MAIL_WIDTH } from "./mail.js";
 import { assumptions, beliefs, steps } from "./narrative.js";
-import { type Cell, type CellRecord, cellName } from "./record.js";
+import { type Cell, type CellRecord, cellName, type Verdict } from "./record.js";
 import { countOfCells, EVIDENCE_MARKS, verdictCounts } from "./table.js";
 import { counted, wrap } from "./text.js";
 
@@ -65,7 +65,7 @@ export function changeMail(
       "",
       ...(worst === undefined ? [] : section(worstStory(worst.after, worst.before))),
       ...ending(context, worst?.after),
-      ...(worst === undefined ? [] : ["", regzbotLine(introduction(after, before))]),
+      ...(worst === undefined ? [] : tracked(introduction(after, before))),
     ],
   };
 }
@@ -76,11 +76,7 @@ export function storyMail(cell: CellRecord, device: Side, context: MailContext):
   const commit = isBad ? commitOf(device.source) : undefined;
   return {
     subject: `${isBad ? "[BUG] " : ""}${subsystem(cell)}: ${cellSentence(cell)}`,
-    body: [
-      ...section(worstStory(cell)),
-      ...ending(context, cell),
-      ...(commit === undefined ? [] : ["", regzbotLine(commit)]),
-    ],
+    body: [...section(worstStory(cell)), ...ending(context, cell), ...tracked(commit)],
   };
 }
 
@@ -106,7 +102,7 @@ export function matrixMail(
       ...section(bad.length === 0 ? [] : ["Who breaks:", ...whoBreaks(bad)]),
       ...(worst === undefined ? [] : section(worstStory(worst))),
       ...ending(context, worst),
-      ...(commit === undefined ? [] : ["", regzbotLine(commit)]),
+      ...tracked(commit),
     ],
   };
 }
@@ -156,10 +152,20 @@ function changeSubject(
   return `${subsystem(best.after)}: ${step}: ${cellSentence(best.after)}`;
 }
 
+const VERBS: Readonly<Record<Verdict, string>> = {
+  works: "works",
+  refused: "is refused",
+  "fails-to-start": "fails to start",
+  stalls: "stalls",
+  crashes: "crashes",
+  faults: "touches private memory",
+  corrupts: "corrupts data",
+  exposes: "reaches withheld memory",
+};
+
 /** `linux-5.15 fails to start with crosvm-2022-07 and a restricted-dma guest`. */
 function cellSentence({ guest, vmm, device, verdict }: CellRecord): string {
-  const verb = verdict === "refused" ? "is refused" : verdict.replaceAll("-", " ");
-  return `${device} ${verb} with ${vmm} and a ${guest} guest`;
+  return `${device} ${VERBS[verdict]} with ${vmm} and a ${guest} guest`;
 }
 
 function subsystem({ config }: CellRecord): string {
@@ -243,15 +249,17 @@ export function shellWord(word: string): string {
   return word === "" ? "''" : word.replace(/[^\w@%+=:,./-]/gu, (character) => `\\${character}`);
 }
 
-function regzbotLine(introduced: string): string {
-  return `#regzbot introduced: ${introduced}`;
+/** For the kernel's regression tracker. Nothing is better than a commit or version that it would look for in vain. */
+function tracked(introduced: string | undefined): string[] {
+  return introduced === undefined ? [] : ["", `#regzbot introduced: ${introduced}`];
 }
 
-/** The commit that brought it, or the range of versions in which it came. */
-export function introduction(after: Side, before: Side): string {
+/** The commit that brought it, or the range of versions in which it came; undefined if neither is known. */
+export function introduction(after: Side, before: Side): string | undefined {
   const known = new Set(before.source.flatMap(commitsIn));
   const commit = after.source.flatMap(commitsIn).find((found) => !known.has(found));
-  return commit ?? `${versionOf(before)}..${versionOf(after)}`;
+  const [from, to] = [versionOf(before), versionOf(after)];
+  return commit ?? (from === undefined || to === undefined ? undefined : `${from}..${to}`);
 }
 
 function commitOf(source: readonly string[]): string | undefined {
@@ -263,10 +271,10 @@ function commitsIn(text: string): string[] {
   return (text.match(/\b[0-9a-f]{9,40}\b/g) ?? []).filter((word) => /[a-f]/.test(word) && /\d/.test(word));
 }
 
-/** `v5.15` of a name that ends in a version, else the name itself. */
-function versionOf({ label }: Side): string {
-  const [version] = /\d+(?:\.\d+)+$/.exec(label) ?? [];
-  return version === undefined ? label : `v${version}`;
+/** `v5.15` of a name that ends in a version, or of its program. */
+function versionOf({ label, program }: Side): string | undefined {
+  const [version] = /\d+(?:\.\d+)+$/.exec(label) ?? /\d+(?:\.\d+)+/.exec(program) ?? [];
+  return version === undefined ? undefined : `v${version}`;
 }
 
 function section(lines: readonly string[]): string[] {
