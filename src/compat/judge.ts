@@ -47,7 +47,8 @@ export function judge(facts: CellFacts): Judgement {
 
 function failureToStart(facts: CellFacts): string | undefined {
   const { startFailure, witness, places, chronicle, deviceView, negotiation } = facts;
-  if (startFailure === undefined) return undefined;
+  // A device that says why it declines is no failure, though the message that brought it to that fails as well.
+  if (startFailure === undefined || declined(facts) !== undefined) return undefined;
   const what = startFailure.text.replace(/^(VHOST_\w+): (E[A-Z]+)$/, "$1 gives -$2");
   const missing = witness.first.get("missing");
   if (missing !== undefined) {
