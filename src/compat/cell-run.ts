@@ -18,12 +18,12 @@ import { type NegotiationRecord, StartRefused, type VmmPlayer } from "../vmm/pla
 import { UserAddresses } from "../vmm/user-addresses.js";
 import { Canary, type CanaryOutcome } from "./canary.js";
 import { Chronicle } from "./chronicle.js";
-import { type DeviceEnd, type DeviceView, GUEST_CID, openDevice } from "./device-end.js";
+import { type DeviceEnd, type DeviceEndParts, type DeviceView, GUEST_CID, openDevice } from "./device-end.js";
 import { HostPrograms } from "./host-programs.js";
 import { Places } from "./places.js";
 import type { Actor } from "./record.js";
 import { Traffic } from "./traffic.js";
-import { type RunEnd, TwoLoops } from "./two-loops.js";
+import { type Loops, type RunEnd, TwoLoops } from "./two-loops.js";
 import { type Confinement, type Finding, Witness } from "./witness.js";
 
 /** Small, so that rings wrap and a cell is cheap. */
@@ -46,6 +46,14 @@ export interface Saying {
   readonly by: Actor;
   readonly text: string;
 }
+
+/** What a cell runs in. A test puts a real program in the device's place, which needs real time. */
+export interface Surroundings {
+  readonly makeLoops: () => Loops;
+  readonly openDevice: (parts: DeviceEndParts) => DeviceEnd;
+}
+
+const MODELLED: Surroundings = { makeLoops: () => new TwoLoops(), openDevice };
 
 /** Everything that is known of a cell afterwards. */
 export interface CellFacts {
@@ -84,7 +92,7 @@ export class CellRun {
   readonly #guest: GuestProfile;
   readonly #vmm: VmmProfile;
   readonly #device: DeviceProfile;
-  readonly #loops = new TwoLoops();
+  readonly #loops: Loops;
   readonly #chronicle = new Chronicle();
   readonly #host: HostPrograms;
   readonly #platform: Platform;
@@ -106,7 +114,13 @@ export class CellRun {
   #waitsFor: Finding | undefined;
   #canaryOutcome: CanaryOutcome | undefined;
 
-  constructor(guest: GuestProfile, vmm: VmmProfile, device: DeviceProfile) {
+  constructor(
+    guest: GuestProfile,
+    vmm: VmmProfile,
+    device: DeviceProfile,
+    { makeLoops, openDevice }: Surroundings = MODELLED,
+  ) {
+    this.#loops = makeLoops();
     this.#guest = guest;
     this.#vmm = vmm;
     this.#device = device;
@@ -246,6 +260,7 @@ export class CellRun {
   }
 
   #notStarted(error: unknown): void {
+    if (error instanceof DeviceThrew) throw error;
     if (!(error instanceof StartRefused)) {
       this.#death = { by: "guest", text: told(error) };
       this.#chronicle.add("guest", "end", told(error), "failed");
@@ -255,8 +270,13 @@ export class CellRun {
     if (this.#player.died) this.#death = { by: "vmm", text: message };
     else if (error.by === "back-end" && this.#end.exited !== undefined)
       this.#death = { by: "device", text: this.#end.exited };
-    else if (error.by === "back-end") this.#startFailure = { by: "device", text: message };
-    else this.#refusal = { by: error.by === "guest" ? "guest" : "vmm", text: message };
+    else if (error.by === "back-end") {
+      const { left } = this.#end;
+      this.#startFailure = {
+        by: "device",
+        text: left === undefined ? message : `the device hangs up: ${left}`,
+      };
+    } else this.#refusal = { by: error.by === "guest" ? "guest" : "vmm", text: message };
     if (error.by === "back-end") this.#chronicle.add("vmm", "end", `gives up: ${message}`, "failed");
   }
 
@@ -292,6 +312,7 @@ export class CellRun {
     this.#canary = canary;
     this.#witness.canary = canary.range;
     const serve = (): number => this.#player.serve();
+    this.#chronicle.add("guest", "message", "points descriptors at a page that is mapped for nobody: the canary");
     await this.#guarded(async () => {
       await this.#makeRoom(driver);
       const connection = this.#traffic?.connection;
@@ -325,7 +346,7 @@ export class CellRun {
     try {
       await action();
     } catch (error) {
-      if (error instanceof StartRefused) throw error;
+      if (error instanceof DeviceThrew) throw error;
       this.#death ??= { by: "guest", text: told(error) };
       this.#chronicle.add("guest", "end", `dies: ${told(error)}`, "failed");
     }
@@ -361,6 +382,7 @@ export class CellRun {
   #noteCanary({ cameOut, changed }: CanaryOutcome): void {
     if (cameOut) this.#chronicle.add("device", "data", "the canary's bytes arrive at the host");
     if (changed) this.#chronicle.add("device", "data", "the canary in the receive ring is overwritten");
+    if (!cameOut && !changed) this.#chronicle.add("device", "data", "the canary is as it was");
   }
 
   // ---- afterwards ------------------------------------------------------------------------------------------------

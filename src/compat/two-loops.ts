@@ -15,11 +15,28 @@ export type RunEnd =
   /** The virtual time is used up: somebody goes on trying. */
   | "out-of-time";
 
+/** The device's side threw, which is a mistake of this program: no profile says so. */
+export class DeviceThrew extends Error {
+  override readonly name = "DeviceThrew";
+}
+
 /** Enough turns at one moment to say that the two go round in circles. Our choice: honest cells need below 1000. */
 const MOST_TURNS_AT_ONCE = 20_000;
 
-export class TwoLoops {
+/** What a cell needs of its time and its turns. */
+export interface Loops {
   /** Milliseconds since the cell began. */
+  readonly nowMs: number;
+  readonly device: EventLoop;
+  readonly guest: EventLoop;
+  /** For a VMM that waits for its device: one turn of the device's loop alone. */
+  pumpDevice(timeoutMs: number): void;
+  /** Turns both until `isDone`, for `mostMs` at most; `serve` is the VMM's part, and returns how much it did. */
+  run(serve: () => number, isDone: () => boolean, mostMs: number): Promise<RunEnd>;
+  close(): void;
+}
+
+export class TwoLoops implements Loops {
   nowMs = 0;
   readonly device: EventLoop;
   readonly guest: EventLoop;
@@ -32,7 +49,7 @@ export class TwoLoops {
 
   /** For a VMM that waits for its device: one turn of the device's loop alone, or a step of the clock. */
   pumpDevice(timeoutMs: number): void {
-    if (this.device.turn(0)) return;
+    if (this.#turnDevice()) return;
     const next = this.device.timers.msUntilNext();
     this.nowMs += next < 0 ? timeoutMs : Math.min(next, timeoutMs);
   }
@@ -47,7 +64,7 @@ export class TwoLoops {
       await settledPromises();
       if (isDone()) return "done";
       const hasServed = serve() > 0;
-      const hasTurned = this.device.turn(0);
+      const hasTurned = this.#turnDevice();
       if (this.guest.turn(0) || hasTurned || hasServed) continue;
       const stepMs = this.#msUntilNext();
       if (stepMs < 0) return "quiet";
@@ -56,6 +73,14 @@ export class TwoLoops {
       turns = 0;
     }
     return "out-of-time";
+  }
+
+  #turnDevice(): boolean {
+    try {
+      return this.device.turn(0);
+    } catch (cause) {
+      throw new DeviceThrew(cause instanceof Error ? cause.message : String(cause), { cause });
+    }
   }
 
   #msUntilNext(): number {

@@ -3,8 +3,8 @@
  * channel; and what follows from a message: which rings start or stop, which questions go out. Back-ends differ in
  * what they do when something is wrong, and the difference decides who notices:
  *
- * - One whose `unofferedFeatures` is `exits` (the crates of rust-vmm and crosvm) looks ring addresses up when they are
- *   set, and ends with the first message that it cannot obey.
+ * - One whose `unofferedFeatures` is `leaves` or `exits` (the crates of rust-vmm and crosvm) looks ring addresses up
+ *   when they are set, and ends its session, or its process, with the first message that it cannot obey.
  * - The others find out when a ring is to run, let it wait, and refuse a message only with an answer.
  *
  * Must not know the socket (backend-model.ts), nor bytes.
@@ -65,7 +65,8 @@ export class BackendCore {
 
   /** It ends with the first message that it cannot obey. */
   get isStrict(): boolean {
-    return this.device.unofferedFeatures === "exits";
+    const { unofferedFeatures } = this.device;
+    return unofferedFeatures === "leaves" || unofferedFeatures === "exits";
   }
 
   /** IOTLB_MSG means something to it: without a channel to ask on, no back-end implements the message. */

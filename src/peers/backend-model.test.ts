@@ -112,7 +112,7 @@ describe("vhost-device-vsock", () => {
       rig.connect();
       rig.fe.setFeatures(maskOf(F.VERSION_1, F.ACCESS_PLATFORM) | BIT_30);
       assert.ok(isGone(rig));
-      assert.match(rig.device.exited ?? "", /ACCESS_PLATFORM.*not offered/);
+      assert.match(rig.device.left ?? "", /ACCESS_PLATFORM.*not offered/);
     });
   });
 
@@ -120,7 +120,7 @@ describe("vhost-device-vsock", () => {
     withBackend({ profile: VHOST_DEVICE_VSOCK }, (rig) => {
       rig.connect();
       assert.throws(() => rig.mapAll());
-      assert.match(rig.device.exited ?? "", /IOTLB_MSG/);
+      assert.match(rig.device.left ?? "", /IOTLB_MSG/);
     });
     withBackend({ profile: VHOST_DEVICE_VSOCK }, (rig) => {
       rig.connect();
@@ -129,7 +129,7 @@ describe("vhost-device-vsock", () => {
       rig.fe.setVringNum(0, 8);
       rig.fe.setVringAddr(0, { desc: IOVA_BASE, avail: IOVA_BASE, used: IOVA_BASE });
       assert.ok(isGone(rig));
-      assert.match(rig.device.exited ?? "", /SET_VRING_ADDR/);
+      assert.match(rig.device.left ?? "", /SET_VRING_ADDR/);
     });
   });
 });

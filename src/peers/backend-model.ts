@@ -111,10 +111,10 @@ export class BackendModel implements EventHandler {
     this.#log.log({ event: "session-end", message: why });
   }
 
-  /** Gives up: a strict back-end with its whole process, another with this connection. */
+  /** Gives up: on this connection, or with its whole process. */
   #leave(why: string): void {
     this.left ??= why;
-    if (this.#core.isStrict) this.exited ??= why;
+    if (this.#core.device.unofferedFeatures === "exits") this.exited ??= why;
     this.#end(why);
   }
 

@@ -22,8 +22,11 @@ export interface ModelledDevice {
   readonly features: bigint;
   readonly protocolFeatures: bigint;
   readonly backendFeatures: bigint;
-  /** SET_FEATURES with a bit that was not offered: an error, the end of its process, or taken as it is. */
-  readonly unofferedFeatures: "refuses" | "exits" | "takes";
+  /**
+   * SET_FEATURES with a bit that was not offered: an error, the end of the session (it then waits for the next
+   * front-end), the end of its process, or taken as it is.
+   */
+  readonly unofferedFeatures: "refuses" | "leaves" | "exits" | "takes";
   /** Bits that never reach it: whoever stands in front masks them ("mask in the VMM"). */
   readonly frontEndMasks: bigint;
   readonly iotlb: {

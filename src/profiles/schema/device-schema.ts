@@ -66,6 +66,7 @@ const MODELLED = mapOf<ModelledDevice>({
     help: "What it makes of SET_FEATURES with a bit that it did not offer.",
     shape: choice<ModelledDevice["unofferedFeatures"]>({
       refuses: "An error.",
+      leaves: "It ends the session and waits for the next front-end.",
       exits: "Its process ends.",
       takes: "It is taken as it is.",
     }),

@@ -49,7 +49,12 @@ const modelled = (transports: readonly Transport[]): fc.Arbitrary<ModelledDevice
       features: word,
       protocolFeatures: transports.includes("vhost-user") ? word : fc.constant(0n),
       backendFeatures: transports.includes("kernel") ? word : fc.constant(0n),
-      unofferedFeatures: fc.constantFrom<ModelledDevice["unofferedFeatures"]>("refuses", "exits", "takes"),
+      unofferedFeatures: fc.constantFrom<ModelledDevice["unofferedFeatures"]>(
+        "refuses",
+        "leaves",
+        "exits",
+        "takes",
+      ),
       frontEndMasks: word,
       enabledBy: fc.constantFrom<IotlbSwitch>(
         "never",

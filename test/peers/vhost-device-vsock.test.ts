@@ -1,0 +1,53 @@
+/**
+ * The column of vhost-device-vsock against the real program: each cell that applies is played with it in the device's
+ * place, in real time, and has to end as the matrix says.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { runCell } from "../../src/compat/cell.js";
+import { CellRun } from "../../src/compat/cell-run.js";
+import { judge } from "../../src/compat/judge.js";
+import type { Verdict } from "../../src/compat/record.js";
+import { builtinDevice, builtinProfiles } from "../../src/profiles/builtin.js";
+import { whatPeerIsMissing } from "./paths.js";
+import { PeerProcess, ProgramEnd } from "./program-end.js";
+import { RealLoops } from "./real-loops.js";
+
+const missing = whatPeerIsMissing();
+if (missing !== undefined) throw new Error(`${missing}: npm run setup:peers installs it`);
+
+const device = builtinDevice("vhost-device-vsock");
+const { guests, vmms } = builtinProfiles();
+
+/**
+ * The matrix denies a device the guest's private memory, as a hypervisor does, and finds that it was touched. Nobody
+ * denies the real program anything and nobody watches it: reaching those rings, it serves them.
+ */
+const UNWATCHED: Partial<Record<Verdict, Verdict>> = { faults: "works" };
+
+for (const guest of guests) {
+  for (const vmm of vmms) {
+    const cell = await runCell(guest, vmm, device);
+    const { verdict } = cell;
+    if (verdict === null) continue;
+    test(`${guest.name}/${vmm.name} with the real program: ${verdict}`, async () => {
+      const peer = await PeerProcess.start();
+      const run = new CellRun(guest, vmm, device, {
+        makeLoops: () => new RealLoops(),
+        openDevice: (parts) => new ProgramEnd(peer, parts),
+      });
+      try {
+        await run.play();
+        const seen = judge(run.facts());
+        assert.equal(
+          seen.verdict,
+          UNWATCHED[verdict] ?? verdict,
+          `${seen.reason}; the matrix: ${cell.reason}`,
+        );
+      } finally {
+        run.close();
+        peer.stop();
+      }
+    });
+  }
+}
