@@ -4,6 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
+import { builtinGuest } from "../../src/profiles/builtin.js";
+import type { GuestProfile } from "../../src/profiles/guest-profile.js";
+import { describeFeatures, maskOf } from "../../src/virtio/index.js";
 import {
   type Check,
   echoFromGuest,
@@ -163,6 +166,18 @@ export function eventsOf(kind: GuestKind): Check[] {
   return (kind.events ?? []).flatMap((event) => eventChecks[event]);
 }
 
+/** A real guest acknowledged what its profile knows and requires, and nothing else. */
+function assertKnown(features: string, { knows, requires }: GuestProfile): void {
+  const acknowledged = maskOf(...[...features].flatMap((digit, bit) => (digit === "1" ? [bit] : [])));
+  const asText = (word: bigint) => describeFeatures(word, "vsock");
+  assert.equal(asText(acknowledged & ~knows), asText(0n), "the guest knows what its profile does not");
+  assert.equal(
+    asText(requires & ~acknowledged),
+    asText(0n),
+    "the guest goes without what its profile requires",
+  );
+}
+
 /** The guest's acknowledged bit 33, the domain that its IOMMU group has, and the mode that the device chose. */
 export async function negotiation(lab: Lab): Promise<void> {
   const { kind } = lab;
@@ -170,6 +185,7 @@ export async function negotiation(lab: Lab): Promise<void> {
   const [features] = await lab.guest.lines("cat", `${device}/features`);
   // One character a bit, bit 0 first.
   assert.equal(features?.[33], kind.accessPlatform ? "1" : "0", `VIRTIO_F_ACCESS_PLATFORM in ${features}`);
+  if (kind.profile !== undefined) assertKnown(features ?? "", builtinGuest(kind.profile));
   if (kind.iommuDomain) {
     const [domain] = await lab.guest.lines("cat", `${device}/../iommu_group/type`);
     assert.equal(domain, kind.iommuDomain);

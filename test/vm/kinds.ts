@@ -20,6 +20,8 @@ export interface GuestKind {
   /** What the guest's driver acknowledged, and what the device made of it: two things. */
   accessPlatform: boolean;
   translation: TranslationMode;
+  /** The built-in guest profile that describes it. */
+  profile?: string;
   /** The type of the IOMMU group of the device in the guest, if it is in one. */
   iommuDomain?: "DMA" | "DMA-FQ" | "identity";
   /** What is done to the guest, on top of the list of checks. */
@@ -48,28 +50,38 @@ function kind(
 }
 
 export const guestKinds: GuestKind[] = [
-  kind("plain", direct),
+  kind("plain", direct, { profile: "plain" }),
   kind("plain, Linux 6.1", direct, { kernel: "6.1" }),
   kind("plain, Linux 5.10", direct, { kernel: "5.10" }),
-  kind("iommu_platform without vIOMMU", { ...platform, translation: "off" }),
+  kind("iommu_platform without vIOMMU", { ...platform, translation: "off" }, { profile: "plain" }),
   kind(
     "iommu_platform without vIOMMU, swiotlb=force",
     { ...platform, translation: "off" },
     { append: "swiotlb=force", events: ["bounce"] },
   ),
   kind("virtio-iommu", virtioIommu, {
+    profile: "viommu-strict",
     iommuDomain: "DMA",
     append: "iommu.strict=1",
     events: ["stop-cont", "unbind-bind"],
   }),
-  kind("virtio-iommu, iommu=pt", virtioIommu, { append: "iommu=pt", iommuDomain: "identity" }),
+  kind("virtio-iommu, iommu=pt", virtioIommu, {
+    profile: "passthrough",
+    append: "iommu=pt",
+    iommuDomain: "identity",
+  }),
   kind("intel-iommu, iommu.strict=1", intelIommu, {
+    profile: "viommu-strict",
     append: "iommu.strict=1",
     iommuDomain: "DMA",
     reboots: true,
     events: ["reboot"],
   }),
-  kind("intel-iommu, iommu=pt", intelIommu, { append: "iommu=pt", iommuDomain: "identity" }),
+  kind("intel-iommu, iommu=pt", intelIommu, {
+    profile: "passthrough",
+    append: "iommu=pt",
+    iommuDomain: "identity",
+  }),
   kind("5 GiB", direct, { memoryMiB: 5120 }),
   kind("memory hot-plug", direct, {
     memorySlots: ",slots=2,maxmem=1G",
