@@ -1,17 +1,34 @@
 /**
- * `npm test`: one run of node's test runner over every compiled test file. The VM tests take part where their guests
- * are prepared; in CI (CI=true) they must be, and a skipped test is a failure. Must not know what any test does.
+ * `npm test`: one run of node's test runner over every compiled test file. Tests that need guests or other people's
+ * programs take part where those are prepared; in CI (CI=true) they must be, and a skipped test is a failure. Must not
+ * know what any test does.
  */
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { run } from "node:test";
 import { spec, tap } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
+import { whatPeerIsMissing } from "./peers/paths.js";
 import { root, whatIsMissing } from "./vm/paths.js";
 
 const buildFolder = join(dirname(fileURLToPath(import.meta.url)), "..");
-const vmFolder = join(buildFolder, "test/vm");
 const inCi = process.env.CI === "true";
+
+/** Tests that need something which has to be prepared. */
+const demanding = [
+  {
+    folder: join(buildFolder, "test/vm"),
+    what: "tests with real guests",
+    missing: whatIsMissing(),
+    setup: "npm run setup:vm",
+  },
+  {
+    folder: join(buildFolder, "test/peers"),
+    what: "tests with other people's devices",
+    missing: whatPeerIsMissing(),
+    setup: "npm run setup:peers",
+  },
+] as const;
 
 /** Compiled tests whose source is still there: the compiler never removes what it once wrote. */
 function testFiles(): string[] {
@@ -27,21 +44,22 @@ function testFiles(): string[] {
 
 function chooseFiles(): string[] {
   const all = testFiles();
-  const withGuests = all.filter((file) => file.startsWith(vmFolder));
-  const others = all.filter((file) => !file.startsWith(vmFolder));
-  const missing = whatIsMissing();
-  if (missing === undefined) return [...others, ...withGuests];
-  console.log(`The tests with real guests are left out: ${missing}. "npm run setup:vm" prepares them.`);
-  if (inCi) {
+  const isDemanding = (file: string): boolean => demanding.some(({ folder }) => file.startsWith(folder));
+  const files = all.filter((file) => !isDemanding(file));
+  for (const { folder, what, missing, setup } of demanding) {
+    if (missing === undefined) files.push(...all.filter((file) => file.startsWith(folder)));
+    else console.log(`The ${what} are left out: ${missing}. "${setup}" prepares them.`);
+  }
+  if (inCi && demanding.some(({ missing }) => missing !== undefined)) {
     console.error("In CI (CI=true) they are required.");
     process.exit(1);
   }
-  return others;
+  return files;
 }
 
 function runTests(files: string[]): void {
   let skipped = 0;
-  // True: one process fewer than there are processors. The guests are one file, so they never share a machine.
+  // True: one process fewer than there are processors. On the two of CI that is one file at a time.
   const events = run({ files, concurrency: true });
   events.on("test:fail", () => {
     process.exitCode = 1;
