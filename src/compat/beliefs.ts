@@ -35,7 +35,8 @@ export function beliefsOf(facts: CellFacts): Record<Actor, string> {
 
 function guestBelief({ guest, guestHas33 }: CellFacts): string {
   if (guest.hostile === undefined) return (guestHas33 ? WITH_BIT_33 : WITHOUT_BIT_33)[guest.dma];
-  const bit = guestHas33 ? "It is acknowledged" : "It is skipped, and FEATURES_OK with it";
+  const skipped = guest.hostile.skipsFeaturesOk ? "It is skipped, and FEATURES_OK with it" : "It is skipped";
+  const bit = guestHas33 ? "It is acknowledged" : skipped;
   return `${bit}; the driver maps nothing in its vIOMMU and hands out addresses of its choice.`;
 }
 

@@ -23,7 +23,7 @@ import { HostPrograms } from "./host-programs.js";
 import { Places } from "./places.js";
 import type { Actor } from "./record.js";
 import { Traffic } from "./traffic.js";
-import { type Loops, type RunEnd, TwoLoops } from "./two-loops.js";
+import { DeviceThrew, type Loops, type RunEnd, TwoLoops } from "./two-loops.js";
 import { type Confinement, type Finding, Witness } from "./witness.js";
 
 /** Small, so that rings wrap and a cell is cheap. */
@@ -312,7 +312,11 @@ export class CellRun {
     this.#canary = canary;
     this.#witness.canary = canary.range;
     const serve = (): number => this.#player.serve();
-    this.#chronicle.add("guest", "message", "points descriptors at a page that is mapped for nobody: the canary");
+    this.#chronicle.add(
+      "guest",
+      "message",
+      "points descriptors at a page that is mapped for nobody: the canary",
+    );
     await this.#guarded(async () => {
       await this.#makeRoom(driver);
       const connection = this.#traffic?.connection;

@@ -42,9 +42,6 @@ const TOLD_EVENTS: ReadonlySet<string> = new Set([
   "mapping-missing",
   "channel-closed",
   "session-end",
-  "cid-limit",
-  "packet-refused",
-  "connection-reset",
 ]);
 
 export class Chronicle {

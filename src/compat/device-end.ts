@@ -52,6 +52,8 @@ export interface DeviceEndParts {
 }
 
 export const GUEST_CID = 3;
+/** The same in every run, so that records are. */
+const FIRST_CALL_PORT = 2 ** 30;
 
 /** A host program whose call comes to nothing sees its socket closed; that is all it needs. */
 const NOBODY_WAITS: Opener = { connected() {}, failed() {} };
@@ -73,7 +75,8 @@ class OwnDeviceEnd implements DeviceEnd {
     const [theirs, ours] = socketPair();
     this.reach = { transport: "vhost-user", fd: theirs };
     const limits = DEFAULT_LIMITS;
-    this.#switch = new VsockSwitch({ loop, log, guestCid: GUEST_CID, endpoints: host, limits });
+    const always = { guestCid: GUEST_CID, firstAssignedPort: FIRST_CALL_PORT };
+    this.#switch = new VsockSwitch({ loop, log, endpoints: host, limits, ...always });
     const device = new VsockBackend(loop, this.#switch, GUEST_CID, log, () => {
       this.left ??= "it closed the session";
     });

@@ -91,11 +91,9 @@ function fault({ witness }: CellFacts): string | undefined {
 }
 
 function stall(facts: CellFacts): string | undefined {
-  const { traffic, breakdown, death } = facts;
+  const { traffic, breakdown, death, end } = facts;
   if (traffic === undefined || death !== undefined) return undefined;
-  const [first] = traffic.streams;
-  const isComplete = traffic.state === "done" && first.receivedBytes === first.expectedBytes;
-  if (isComplete && breakdown === undefined) return undefined;
+  if (end === "done" && traffic.state === "done" && breakdown === undefined) return undefined;
   return declined(facts) === undefined ? waiting(facts) : undefined;
 }
 

@@ -99,7 +99,15 @@ export class DataPlane implements BackendDevice {
   #guestNow(): Guest {
     if (this.#guest !== undefined) return this.#guest;
     const { loop, log, endpoints } = this.#parts;
-    const vsock = new VsockSwitch({ loop, guestCid: this.#cid, limits: DEFAULT_LIMITS, endpoints, log });
+    const vsock = new VsockSwitch({
+      loop,
+      guestCid: this.#cid,
+      limits: DEFAULT_LIMITS,
+      endpoints,
+      log,
+      // A model is to be the same each time.
+      firstAssignedPort: 2 ** 30,
+    });
     const backend = new VsockBackend(loop, vsock, this.#cid, log, () => {});
     this.#guest = { cid: this.#cid, vsock, backend };
     return this.#guest;

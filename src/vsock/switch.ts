@@ -27,6 +27,11 @@ export interface SwitchOptions {
   readonly limits: SwitchLimits;
   readonly endpoints: HostEndpoints;
   readonly log: Logger;
+  /**
+   * The first port given to a connection from the host. Default: one that differs from run to run, so that a guest that
+   * outlives this process does not take a new connection for an old one.
+   */
+  readonly firstAssignedPort?: number;
 }
 
 /** Host ports that are given to connections from the host, as Firecracker numbers them: from 2^30. */
@@ -48,8 +53,7 @@ export class VsockSwitch implements ConnectionOwner {
   readonly #batch = new PayloadBatch();
   #bufferBytesGiven = 0;
   #limitReached = false;
-  // A start that differs from run to run: a guest that outlives this process does not take a new connection for an old one.
-  #nextPort = FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
+  #nextPort: number;
 
   constructor(options: SwitchOptions) {
     this.loop = options.loop;
@@ -57,6 +61,8 @@ export class VsockSwitch implements ConnectionOwner {
     this.#guestCid = options.guestCid;
     this.#endpoints = options.endpoints;
     this.#log = options.log;
+    this.#nextPort =
+      options.firstAssignedPort ?? FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
     this.#resets = new ResetQueue(MOST_WAITING_RESETS + 2 * this.limits.maxConnections);
     this.#pump = new ReceivePump(options.guestCid, this.#resets);
   }
