@@ -41,6 +41,7 @@ describe("bit33", () => {
     assert.deepEqual([status, stderr], [0, ""]);
     assert.match(stdout, /^ {2}serve {2,}\S/m);
     assert.match(stdout, /^ {2}demo {2,}\S/m);
+    assert.match(stdout, /^ {2}compat {2,}\S/m);
     assert.match(stdout, /^ {2}features {2,}\S/m);
     assert.match(stdout, /^ {2}-V, --version {2,}\S/m);
   });

@@ -25,7 +25,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (argv) => (await import("./demo.js")).demoCommand(argv),
   },
   compat: {
-    summary: "run the compatibility matrix of guests, VMMs and vsock devices, and explain its cells",
+    summary: "run the matrix of guests, VMMs and vsock devices, and explain it",
     run: async (argv) => (await import("./compat.js")).compatCommand(argv),
   },
   observe: {

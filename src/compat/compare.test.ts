@@ -104,7 +104,8 @@ describe("a comparison", () => {
 });
 
 it("the worst cell has the worst verdict, and of several the one best checked", () => {
-  assert.equal(worstCell([cell("a/v/d", "works"), inapplicable("b/v/d")]), undefined);
+  const contained = cell("c/v/d", "refused", { reason: "contained: the device says no" });
+  assert.equal(worstCell([cell("a/v/d", "works"), inapplicable("b/v/d"), contained]), undefined);
   const cells = [
     cell("a/v/d", "stalls"),
     cell("b/v/d", "faults"),

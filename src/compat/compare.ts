@@ -1,7 +1,7 @@
 /**
  * What a change does: two columns (or rows) of a matrix, cell against cell. Pure. Must not know how a change is shown.
  */
-import { type Cell, type CellRecord, compareVerdicts, VERDICTS } from "./record.js";
+import { type Cell, type CellRecord, compareVerdicts } from "./record.js";
 
 /** The same combination before and after; only the changed party differs. */
 export interface Change {
@@ -73,10 +73,16 @@ function byEvidence(a: Cell, b: Cell): number {
   return EVIDENCE_ORDER.indexOf(a.evidence) - EVIDENCE_ORDER.indexOf(b.evidence);
 }
 
-/** The cell that a reader should hear of first; undefined if everything works or nothing applies. */
+/** What somebody would have to mend: neither works nor keeps a hostile driver out. */
+export function isBad(cell: Cell): cell is CellRecord {
+  return cell.verdict !== null && cell.verdict !== "works" && !cell.reason.startsWith(CONTAINED);
+}
+
+/** So the engine begins the reason of a cell in which a hostile driver got nowhere. */
+const CONTAINED = "contained: ";
+
+/** The cell that a reader should hear of first; undefined if nothing is bad. */
 export function worstCell(cells: readonly Cell[]): CellRecord | undefined {
-  const bad = cells.filter(
-    (cell): cell is CellRecord => cell.verdict !== null && VERDICTS.indexOf(cell.verdict) > 0,
-  );
+  const bad = cells.filter(isBad);
   return bad.sort((a, b) => compareVerdicts(b.verdict, a.verdict) || byEvidence(a, b))[0];
 }

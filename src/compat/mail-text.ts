@@ -4,10 +4,10 @@
  * Must not know about headers (mail.ts).
  */
 import { type Changed, changeLines, restLines } from "./changes.js";
-import { type Change, type Comparison, worstCell } from "./compare.js";
+import { type Change, type Comparison, isBad, worstCell } from "./compare.js";
 import { MAIL_WIDTH } from "./mail.js";
 import { assumptions, beliefs, steps } from "./narrative.js";
-import { type Cell, type CellRecord, cellName, type Verdict } from "./record.js";
+import { type Cell, type CellRecord, cellName, compareVerdicts, type Verdict } from "./record.js";
 import { countOfCells, EVIDENCE_MARKS, verdictCounts } from "./table.js";
 import { counted, wrap } from "./text.js";
 
@@ -72,10 +72,10 @@ export function changeMail(
 
 /** The mail about one cell. @param device the one whose source may name the commit to blame */
 export function storyMail(cell: CellRecord, device: Side, context: MailContext): MailText {
-  const isBad = cell.verdict !== "works";
-  const commit = isBad ? commitOf(device.source) : undefined;
+  const bad = isBad(cell);
+  const commit = bad ? commitOf(device.source) : undefined;
   return {
-    subject: `${isBad ? "[BUG] " : ""}${subsystem(cell)}: ${cellSentence(cell)}`,
+    subject: `${bad ? "[BUG] " : ""}${subsystem(cell)}: ${cellSentence(cell)}`,
     body: [...section(worstStory(cell)), ...ending(context, cell), ...tracked(commit)],
   };
 }
@@ -88,11 +88,11 @@ export function matrixMail(
 ): MailText {
   const worst = worstCell(cells);
   const commit = worst && commitOf(deviceOf(worst.device)?.source ?? []);
-  const bad = cells.filter((cell): cell is CellRecord => cell.verdict !== null && cell.verdict !== "works");
+  const bad = cells.filter(isBad).sort((a, b) => compareVerdicts(b.verdict, a.verdict));
   return {
     subject:
       worst === undefined
-        ? `vsock: ${countOfCells(cells)}, and all work`
+        ? `vsock: ${countOfCells(cells)}, and none is bad`
         : `[BUG] ${subsystem(worst)}: ${bad.length} combinations of guest, VMM and device do not work`,
     body: [
       ...wrap(`${countOfCells(cells)}.`, MAIL_WIDTH),
