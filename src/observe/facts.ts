@@ -37,16 +37,14 @@ export interface SessionFacts {
   /** SET_BACKEND_REQ_FD: before SET_FEATURES, after it, or not at all. */
   readonly channel: "at-initialization" | "in-order" | "never";
   readonly configFlags: number | undefined;
-  readonly usesStatus: boolean;
   readonly addsSlots: boolean;
   readonly resetsBeforeStart: boolean;
   /** Ring steps before that. */
   readonly earlyRings: readonly RingStep[];
   /** From SET_FEATURES, or steps straight before it, until the start was over. */
   readonly start: readonly SeenStep[];
-  /** Steps whose messages asked for an acknowledgement, and those whose messages never did. */
+  /** Steps whose messages asked for an acknowledgement. */
   readonly needReply: ReadonlySet<Step>;
-  readonly needNoReply: ReadonlySet<Step>;
   /** Queues that were started. */
   readonly queues: number;
   /** Of the first start's rings. */
@@ -65,7 +63,6 @@ export function factsOf(record: SessionRecord): SessionFacts {
   const startAt = startPosition(heard, featuresAt);
   const before = heard.slice(0, featuresAt);
   const config = named("GET_CONFIG")?.payload;
-  const acknowledgement = acknowledgementsOf(heard);
   const early = heard.slice(0, startAt);
   const start = [...memoryOf(early), ...startOf(record, heard.slice(startAt))];
   return {
@@ -75,13 +72,11 @@ export function factsOf(record: SessionRecord): SessionFacts {
     askedFirst: positionOf(heard, "GET_FEATURES") < Math.min(positionOf(heard, "GET_CONFIG"), featuresAt),
     channel: channelOf(before, heard),
     configFlags: config?.kind === "config" ? config.flags : undefined,
-    usesStatus: named("SET_STATUS") !== undefined,
     addsSlots: named("ADD_MEM_REG") !== undefined,
     resetsBeforeStart: before.some(({ message }) => message.record.name === "RESET_DEVICE"),
     earlyRings: earlyRingsOf(early),
     start,
-    needReply: acknowledgement.asked,
-    needNoReply: acknowledgement.notAsked,
+    needReply: acknowledgedSteps(heard),
     queues: new Set(start.filter(({ step }) => step === "kick").map(({ queue }) => queue)).size,
     ringAddresses: ringClasses(heard),
     iotlb: iotlbFacts(record),
@@ -160,15 +155,9 @@ function markAt(marks: SessionRecord["transcript"]["marks"], mark: Mark): number
   return marks.find((each) => each.mark === mark)?.after;
 }
 
-function acknowledgementsOf(heard: readonly Entry[]): { asked: Set<Step>; notAsked: Set<Step> } {
-  const asked = new Set<Step>();
-  const notAsked = new Set<Step>();
-  for (const { message } of heard) {
-    const seen = stepOf(message);
-    if (seen !== undefined) (message.needReply ? asked : notAsked).add(seen.step);
-  }
-  for (const step of asked) notAsked.delete(step);
-  return { asked, notAsked };
+function acknowledgedSteps(heard: readonly Entry[]): Set<Step> {
+  const asking = heard.filter(({ message }) => message.needReply);
+  return new Set(asking.flatMap(({ message }) => stepOf(message)?.step ?? []));
 }
 
 function ringClasses(heard: readonly Entry[]): AddressClass[] {
