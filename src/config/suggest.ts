@@ -55,7 +55,7 @@ export function nearWords(typed: string, known: readonly string[]): readonly str
   const ranked = known.flatMap((word) => {
     const distance = editDistance(typed, word);
     if (distance <= furthest) return [{ word, rank: distance }];
-    return typed.length >= SHORTEST_PART && word.includes(typed) ? [{ word, rank: furthest + 1 }] : [];
+    return typed.length >= SHORTEST_PART && word.includes(typed) ? [{ word, rank: furthest + distance }] : [];
   });
   return ranked
     .sort((a, b) => a.rank - b.rank)
