@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { builtinProfiles } from "../profiles/builtin.js";
+import { openDescriptors } from "../vhost/session-rig.js";
 import { IOTLB_TYPE } from "../vhost/wire/index.js";
 import { F, has, mask, maskOf } from "../virtio/index.js";
 import { StartRefused } from "./player.js";
-import { BEHIND_VIOMMU, KernelRig, PLAIN, PROTECTED, using, vmmLike } from "./vmm-rig.js";
+import { BEHIND_VIOMMU, KernelRig, PLAIN, PROTECTED, UserRig, using, vmmLike } from "./vmm-rig.js";
 
 const BIT_33 = mask(F.ACCESS_PLATFORM);
 const LINUX = maskOf(F.VERSION_1, F.EVENT_IDX, F.INDIRECT_DESC);
@@ -186,6 +187,15 @@ describe("each built-in VMM that drives the kernel", () => {
 });
 
 describe("closing", () => {
+  it("leaves no descriptor open, whichever player", () => {
+    const before = openDescriptors();
+    using(new KernelRig({ profile: vmmLike("qemu-7.2-kernel"), machine: PLAIN }, LINUX), (rig) => rig.run());
+    using(new UserRig({ profile: vmmLike("qemu-7.2"), machine: BEHIND_VIOMMU, kind: "viommu" }), (rig) =>
+      rig.run(),
+    );
+    assert.equal(openDescriptors(), before);
+  });
+
   it("closes the device once", () => {
     const rig = new KernelRig({ profile: vmmLike("qemu-5.0"), machine: PLAIN }, LINUX);
     rig.run();
