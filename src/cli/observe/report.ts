@@ -51,7 +51,7 @@ function addressWords({ ringAddresses }: SessionFacts): string {
 }
 
 function iotlbWords({ iotlb: { unasked, misses, answers, invalidations } }: SessionFacts): string {
-  return `${unasked} UPDATEs unasked, ${answers} of ${misses} MISSes answered, ${invalidations} INVALIDATEs`;
+  return `UPDATE unasked ${unasked}, MISS answered ${answers} of ${misses}, INVALIDATE ${invalidations}`;
 }
 
 function word(value: bigint | undefined): string {
