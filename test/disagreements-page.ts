@@ -17,35 +17,53 @@ This page is made by \`npm run docs\`, which runs every case (\`src/compat/disag
 export async function disagreementsPage(): Promise<string> {
   const sections: string[] = [];
   const index: string[] = [];
-  let contradicted = 0;
+  const standings: Standing[] = [];
   for (const disagreement of DISAGREEMENTS) {
     const finding = await disagreement.run();
-    if (finding.outcome !== disagreement.expected) contradicted++;
+    standings.push(standingOf(disagreement, finding));
     index.push(indexRow(disagreement, finding));
     sections.push(section(disagreement, finding));
   }
-  const count = `${DISAGREEMENTS.length} cases. In ${contradicted} of them running contradicts what reading had concluded.`;
+  const count = (wanted: Standing): number => standings.filter((standing) => standing === wanted).length;
+  const counts = `${standings.length} cases. In ${count("confirmed")} the run says what the reading said, in ${count("moot")} the reading is right and comes to nothing for a vsock device, and in ${count("contradicted")} the run contradicts it.`;
   const table = ["| case | reading | running | |", "|---|---|---|---|", ...index].join("\n");
-  return `${[HEAD, count, table, ...sections].join("\n\n")}\n`;
+  return `${[HEAD, counts, table, ...sections].join("\n\n")}\n`;
 }
 
-function indexRow({ id, expected }: Disagreement, { outcome }: Finding): string {
-  const mark = outcome === expected ? "" : "**contradicts**";
-  return `| [${id}](#${id}) | ${expected} | ${outcome} | ${mark} |`;
+/** How a run leaves the reading. */
+type Standing = "confirmed" | "moot" | "contradicted";
+
+const RUNNING: Readonly<Record<Standing, string>> = {
+  confirmed: "**Running** says the same",
+  moot: "**Running**: the reading is right, and comes to nothing here",
+  contradicted: "**Running contradicts it**",
+};
+const MARKS: Readonly<Record<Standing, string>> = {
+  confirmed: "",
+  moot: "comes to nothing",
+  contradicted: "**contradicted**",
+};
+
+function standingOf({ expected, moot }: Disagreement, { outcome }: Finding): Standing {
+  if (outcome === expected) return "confirmed";
+  return outcome === moot ? "moot" : "contradicted";
+}
+
+function indexRow(disagreement: Disagreement, finding: Finding): string {
+  const { id, expected } = disagreement;
+  const mark = MARKS[standingOf(disagreement, finding)];
+  return `| [${id}](#${id}) | ${expected} | ${finding.outcome} | ${mark} |`;
 }
 
 function section(disagreement: Disagreement, finding: Finding): string {
   const { id, title, question, sources, reading, expected, lesson } = disagreement;
   const { outcome, facts, cells, derived = [] } = finding;
-  const verdict =
-    outcome === expected
-      ? `**Running** says the same: \`${outcome}\`.`
-      : `**Running contradicts it**: \`${outcome}\`.`;
+  const running = RUNNING[standingOf(disagreement, finding)];
   return [
     `## ${id}`,
     `**${title}.** ${question}`,
     `**Reading**: ${reading} (\`${expected}\`)`,
-    verdict,
+    `${running}: \`${outcome}\`.`,
     list(facts),
     ...(cells.length === 0 ? [] : [cellTable(cells)]),
     `**So**: ${lesson}`,

@@ -40,6 +40,8 @@ export interface DisagreementHead {
   readonly reading: string;
   /** What `reading` comes to, as an outcome. Where the run finds another one, the run wins and the page says so. */
   readonly expected: string;
+  /** The outcome under which the reading is right and comes to nothing for a vsock device. */
+  readonly moot?: string;
   /** What follows from what the run found; where it contradicts the reading, what the reading had missed. */
   readonly lesson: string;
 }

@@ -11,26 +11,19 @@ import {
   CROSVM_WITHOUT_VIOMMU_GUARD,
   QEMU_TELLS_33_UNOFFERED,
   QEMU_WANTS_A_CHANNEL_WITH_33,
-  TOGGLING_33_AFTER_ADDRESSES,
 } from "./bit-33.js";
 import type { Disagreement } from "./disagreement.js";
+import { CONFIG_FLAGS_DIFFER, DIRTY_LOG_NEVER_CLEARED, EVENT_QUEUE_OWNER } from "./messages.js";
+import { QEMU_TAKES_XEN_MMAP, SHMEM_OR_GPA_ADDRESSES } from "./protocol-bits.js";
+import { TOGGLING_33_AFTER_ADDRESSES } from "./toggling.js";
 import {
   CLOUD_HYPERVISOR_DROPS_INDIRECT,
-  CROSVM_HIDES_SEQPACKET,
   CROSVM_STRIPS_PACKED,
   FEATURES_ASKED_TOO_LATE,
-  GUEST_TAKES_NO_STREAM_BIT,
   IN_ORDER_UNKNOWN_TO_THE_GUEST,
-  LIBKRUN_DGRAM,
   SUSPEND_42_OR_43,
-} from "./feature-words.js";
-import {
-  CONFIG_FLAGS_DIFFER,
-  DIRTY_LOG_NEVER_CLEARED,
-  EVENT_QUEUE_OWNER,
-  QEMU_TAKES_XEN_MMAP,
-  SHMEM_OR_GPA_ADDRESSES,
-} from "./protocol.js";
+} from "./transport-bits.js";
+import { CROSVM_HIDES_SEQPACKET, GUEST_TAKES_NO_STREAM_BIT, LIBKRUN_DGRAM } from "./vsock-bits.js";
 
 export type { Disagreement, DisagreementHead, Finding, PlayedCell } from "./disagreement.js";
 

@@ -82,6 +82,9 @@ export function deviceWith(
   };
 }
 
+/** For `deviceWith`: the model offers further bits. */
+export const offering = (bits: bigint) => (model: ModelledDevice) => ({ features: model.features | bits });
+
 /** A question that cells of the matrix answer: the verdict of the first one is the outcome. */
 export function askCells(head: DisagreementHead, leading: string, ...beside: string[]): Disagreement {
   return {

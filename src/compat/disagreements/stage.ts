@@ -10,6 +10,7 @@ import type { DeviceProfile } from "../../profiles/device-profile.js";
 import { FrontEndError } from "../../vhost/front-end-error.js";
 import { FrontEndSession, type SharedRegion } from "../../vhost/front-end-session.js";
 import type { RingAddresses } from "../../vhost/ring-state.js";
+import { F, maskOf } from "../../virtio/index.js";
 import { UserAddresses } from "../../vmm/user-addresses.js";
 import { type DeviceEnd, GUEST_CID, openDevice } from "../device-end.js";
 import { HostPrograms } from "../host-programs.js";
@@ -24,6 +25,9 @@ const SLOTS = [
 ];
 /** Longer than any timeout of the parties. */
 const MOST_MS = 12_000;
+
+/** What a plain guest acknowledges of any device, and bit 30. */
+export const PLAIN_FEATURES = maskOf(F.VERSION_1, F.EVENT_IDX, F.INDIRECT_DESC, F.PROTOCOL_FEATURES);
 
 /** What SET_VRING_ADDR and the memory table carry. */
 export interface Addressing {
