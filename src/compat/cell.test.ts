@@ -36,6 +36,7 @@ const PROVOKED: readonly (readonly [name: string, verdict: Verdict, reason: RegE
     /a user address taken for an I\/O virtual one\) is asked for/,
   ],
   ["restricted-dma/crosvm-vhost-user/dpdk-like", "crashes", /^the VMM dies: .* IOTLB message: MISS/],
+  ["restricted-dma/crosvm-vhost-user/crosvm-backend", "crashes", /^the device dies: .*SET_RUNNING/],
   ["viommu-strict/qemu-7.2/vhost-device-vsock", "fails-to-start", /^the device hangs up: SET_FEATURES/],
   ["restricted-dma/crosvm-vhost-user/vhost-device-vsock", "faults", /private memory/],
   ["viommu-lazy/qemu-7.2/bit33-auto", "corrupts", /a mapping that the guest has taken back/],
