@@ -55,9 +55,9 @@ export const EVENT_QUEUE_OWNER: Disagreement = {
 
 export const DIRTY_LOG_NEVER_CLEARED: Disagreement = {
   id: "dirty-log-never-cleared",
-  title: "LOG_ALL and DEVICE_STATE: a vsock device that could be migrated exists on neither side",
+  title: "No vhost-user vsock device can be migrated: none offers a dirty log, and none a device state",
   question:
-    "rust-vmm ignores that LOG_ALL is cleared again, cloud-hypervisor toggles it while rings run, and QEMU marks its vsock devices unmigratable. What does each device offer, and what happens to a front-end that sets the bit all the same?",
+    "rust-vmm ignores that LOG_ALL is cleared again, cloud-hypervisor toggles it while rings run, and QEMU marks its vhost-user vsock device unmigratable. What does each device offer, and what happens to a front-end that sets the bit all the same?",
   sources: [
     "vhost-user, Migration",
     "rust-vmm vhost-user-backend, handler.rs, set_features",
