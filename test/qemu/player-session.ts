@@ -1,5 +1,5 @@
 /**
- * Plays a VMM's profile against a recording back-end that offers what a recording's did, and returns what the player
+ * Plays a VMM's profile on a machine, against a back-end that writes down what it is told, and returns what the player
  * said. No guest runs: the rings are there, and nothing is put on them.
  */
 import { closeSync } from "node:fs";
@@ -15,7 +15,7 @@ import type { VmmProfile } from "../../src/profiles/vmm-profile.js";
 import { FrontEnd } from "../../src/vmm/front-end.js";
 import type { GuestQueue } from "../../src/vmm/player.js";
 import { saidIn } from "./conversation.js";
-import type { Recording } from "./recordings.js";
+import type { Situation } from "./recordings.js";
 
 const PAGE_BYTES = 4096;
 const RAM_BYTES = 2 ** 28;
@@ -28,11 +28,11 @@ const RING_GPA = 0x53d_e000;
 /** Linux hands I/O virtual addresses out from 4 GiB down. */
 const RING_IOVA = 0xffff_f000n;
 
-export function played(profile: VmmProfile, recording: Recording): string[] {
+export function played(profile: VmmProfile, situation: Situation): string[] {
   const loop = new EventLoop();
   const ram = new GuestRam({ slots: [{ gpa: 0, bytes: RAM_BYTES }] });
   const [frontEndFd, backEndFd] = socketPair();
-  const { name, features, protocolFeatures, machine } = recording;
+  const { name, features, protocolFeatures, machine } = situation;
   const offer = { id: "everything", title: name, features, protocolFeatures, until: "traffic" } as const;
   const session = new ScriptedSession(backEndFd, offer, loop);
   const viommu = machine.viommu ? ringsOnly : undefined;

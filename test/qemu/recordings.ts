@@ -9,12 +9,17 @@ import type { MachineOptions } from "../../src/vmm/negotiation.js";
 import { saidIn } from "./conversation.js";
 import { RECORDED_LINES, type RecordedLines } from "./recordings.fixture.js";
 
-export interface Recording {
+/** What a session is about: a machine, and a back-end's offer. */
+export interface Situation {
   readonly name: string;
-  readonly vmm: string;
   readonly machine: MachineOptions;
   readonly features: bigint;
   readonly protocolFeatures: bigint;
+}
+
+export interface Recording extends Situation {
+  /** The profile that has to do the same. */
+  readonly vmm: string;
   /** As `saidIn` writes it. */
   readonly said: readonly string[];
 }

@@ -1,7 +1,6 @@
 /**
  * `bit33 observe` against real QEMU with a real guest, with and without a vIOMMU, through the command line: what it
- * writes must be the built-in profile, as far as a socket shows it. The guests run no program but their agent, which
- * waits on a serial port that never says anything.
+ * writes must be the built-in profile, as far as a socket shows it.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -22,7 +21,8 @@ import { builtinVmm } from "../../src/profiles/builtin.js";
 import { readProfileOf } from "../../src/profiles/schema/index.js";
 import type { VmmProfile } from "../../src/profiles/vmm-profile.js";
 import { F, mask } from "../../src/virtio/index.js";
-import { qemuProgram, readPrepared, vmFolder, whatIsMissing } from "./paths.js";
+import { bareQemu } from "./bare-qemu.js";
+import { whatIsMissing } from "./paths.js";
 import { patienceMs } from "./waiting.js";
 
 const missing = whatIsMissing();
@@ -31,17 +31,9 @@ if (missing !== undefined) throw new Error(`${missing}: npm run setup:vm prepare
 const MAIN = join(dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");
 const PROFILE = "qemu-7.2";
 
-/** A shell command. QEMU takes the shell's place, so that a signal to the shell is one to QEMU. */
+/** As observe wants them: the bit is offered to the guest, and unmapping is strict. */
 function qemu(socket: string, { device = "", more = "" }: { device?: string; more?: string } = {}): string {
-  const kernel = readPrepared().kernels["6.12"];
-  return [
-    `exec ${qemuProgram} -accel tcg -cpu max -smp 1 -M q35,memory-backend=mem -m 256M`,
-    "-object memory-backend-memfd,id=mem,size=256M,share=on -nodefaults -no-user-config -display none",
-    `-serial null -serial null -no-reboot ${more} -chardev socket,id=vsock,path=${socket}`,
-    `-device vhost-user-vsock-pci,chardev=vsock,iommu_platform=on${device}`,
-    `-kernel ${join(vmFolder, kernel.vmlinux)} -initrd ${join(vmFolder, kernel.initrd)}`,
-    "-append 'console=ttyS0 panic=-1 quiet no_timer_check iommu.strict=1'",
-  ].join(" ");
+  return bareQemu(socket, { device: `,iommu_platform=on${device}`, more, append: "iommu.strict=1" });
 }
 
 interface FieldRecord {
