@@ -4,7 +4,7 @@
  */
 import type { GuestDma } from "../profiles/guest-profile.js";
 import { F, has } from "../virtio/index.js";
-import type { CellFacts } from "./cell-run.js";
+import type { CellFacts } from "./facts.js";
 import type { Actor } from "./record.js";
 
 const WITH_BIT_33: Readonly<Record<GuestDma, string>> = {

@@ -2,50 +2,30 @@
  * One cell, played: a guest's driver, a VMM and a device in one thread, over real rings in shared memory. Collects
  * facts and draws no conclusion from them (`judge.ts`, `story.ts` do).
  */
-import { HostileMapper } from "../guest/dma-hostile.js";
-import { PoolMapper } from "../guest/dma-pool.js";
-import { ViommuMapper } from "../guest/dma-viommu.js";
-import { createPlatform, type Platform, type Viommu } from "../guest/platform.js";
-import { VsockDriver } from "../guest/vsock-driver.js";
+import type { VsockDriver } from "../guest/vsock-driver.js";
 import { createLogger } from "../log/logger.js";
 import type { DeviceProfile } from "../profiles/device-profile.js";
 import type { GuestProfile } from "../profiles/guest-profile.js";
 import type { VmmProfile } from "../profiles/vmm-profile.js";
-import { bitsOf, describeFeatures, F, has, virtioFeature, without } from "../virtio/index.js";
+import { describeFeatures } from "../virtio/index.js";
 import { FrontEnd } from "../vmm/front-end.js";
 import { KernelFrontEnd } from "../vmm/kernel-front-end.js";
-import { type NegotiationRecord, StartRefused, type VmmPlayer } from "../vmm/player.js";
-import { UserAddresses } from "../vmm/user-addresses.js";
+import { StartRefused, type VmmPlayer } from "../vmm/player.js";
 import { Canary, type CanaryOutcome } from "./canary.js";
 import { Chronicle } from "./chronicle.js";
-import { type DeviceEnd, type DeviceEndParts, type DeviceView, GUEST_CID, openDevice } from "./device-end.js";
+import { type DeviceEnd, type DeviceEndParts, GUEST_CID, openDevice } from "./device-end.js";
+import type { CellFacts, Saying } from "./facts.js";
+import { GuestSide, QUEUE_SIZE } from "./guest-side.js";
 import { HostPrograms } from "./host-programs.js";
 import { Places } from "./places.js";
-import type { Actor } from "./record.js";
 import { Traffic } from "./traffic.js";
 import { DeviceThrew, type Loops, type RunEnd, TwoLoops } from "./two-loops.js";
-import { type Confinement, type Finding, Witness } from "./witness.js";
+import { type Finding, Witness } from "./witness.js";
 
-/** Small, so that rings wrap and a cell is cheap. */
-const QUEUE_SIZE = 16;
-/** Two slots with a hole, as in a PC: guest-physical, user and I/O virtual addresses never look alike. */
-const SLOTS = [
-  { gpa: 0, bytes: 2 ** 19 },
-  { gpa: 2 ** 32, bytes: 5 * 2 ** 19 },
-];
-const POOL_BYTES = 2 ** 19;
-/** I/O virtual pages: little more than are mapped at once, so that lazy unmapping has to flush, and addresses return. */
-const SPAN_PAGES = 80;
 /** Longer than any timeout of the parties. */
 const MOST_MS = 12_000;
 /** How long a device has for the canaries. */
 const CANARY_MS = 20;
-
-/** Somebody's no, or a failure. */
-export interface Saying {
-  readonly by: Actor;
-  readonly text: string;
-}
 
 /** What a cell runs in. A test puts a real program in the device's place, which needs real time. */
 export interface Surroundings {
@@ -55,48 +35,19 @@ export interface Surroundings {
 
 const MODELLED: Surroundings = { makeLoops: () => new TwoLoops(), openDevice };
 
-/** Everything that is known of a cell afterwards. */
-export interface CellFacts {
+/** The three that meet in a cell. */
+interface Profiles {
   readonly guest: GuestProfile;
   readonly vmm: VmmProfile;
   readonly device: DeviceProfile;
-  readonly chronicle: Chronicle;
-  readonly witness: Witness;
-  readonly places: Places;
-  readonly negotiation: NegotiationRecord;
-  /** The guest acknowledged bit 33. */
-  readonly guestHas33: boolean;
-  /** It came to telling the device of features. */
-  readonly passedOn: boolean;
-  /** What the device made of addresses in the end. */
-  readonly deviceView: DeviceView;
-  /** Somebody declined before anything ran. */
-  readonly refusal: Saying | undefined;
-  /** The start was tried and failed. */
-  readonly startFailure: Saying | undefined;
-  /** A process is gone. */
-  readonly death: Saying | undefined;
-  /** The session broke after the start. */
-  readonly breakdown: Saying | undefined;
-  readonly traffic: Traffic | undefined;
-  readonly end: RunEnd | undefined;
-  /** What is asked for and not mapped, at the end of the traffic. */
-  readonly waitsFor: Finding | undefined;
-  readonly canary: CanaryOutcome | undefined;
 }
 
-/** Bits that the built-in driver cannot play, whatever a profile knows: it has no packed rings. */
-const NOT_PLAYED = [F.RING_PACKED];
-
 export class CellRun {
-  readonly #guest: GuestProfile;
-  readonly #vmm: VmmProfile;
-  readonly #device: DeviceProfile;
+  readonly #profiles: Profiles;
   readonly #loops: Loops;
   readonly #chronicle = new Chronicle();
   readonly #host: HostPrograms;
-  readonly #platform: Platform;
-  readonly #users: UserAddresses;
+  readonly #guest: GuestSide;
   readonly #places: Places;
   readonly #witness: Witness;
   readonly #end: DeviceEnd;
@@ -105,7 +56,6 @@ export class CellRun {
   #traffic: Traffic | undefined;
   #canary: Canary | undefined;
 
-  #acknowledged = 0n;
   #refusal: Saying | undefined;
   #startFailure: Saying | undefined;
   #death: Saying | undefined;
@@ -120,22 +70,12 @@ export class CellRun {
     device: DeviceProfile,
     { makeLoops, openDevice }: Surroundings = MODELLED,
   ) {
+    this.#profiles = { guest, vmm, device };
     this.#loops = makeLoops();
-    this.#guest = guest;
-    this.#vmm = vmm;
-    this.#device = device;
-    const { unmapping } = guest;
-    this.#platform = createPlatform({
-      kind: guest.dma,
-      unmapping,
-      slots: SLOTS,
-      poolBytes: POOL_BYTES,
-      spanPages: SPAN_PAGES,
-    });
-    this.#users = new UserAddresses(this.#platform.ram.slots);
-    const userAddressOf = (gpa: number): number => this.#users.ofGpa(gpa);
-    this.#places = new Places(this.#platform.ram, userAddressOf, guest.dma === "passthrough");
-    this.#witness = new Witness(this.#confinement(), (finding) => this.#found(finding));
+    this.#guest = new GuestSide(guest, this.#loops.guest);
+    const { ram, userAddressOf, confinement } = this.#guest;
+    this.#places = new Places(ram, userAddressOf, guest.dma === "passthrough");
+    this.#witness = new Witness(confinement, (finding) => this.#found(finding));
     this.#host = new HostPrograms(this.#loops.device);
     this.#end = openDevice({
       profile: device,
@@ -149,14 +89,15 @@ export class CellRun {
   }
 
   #makePlayer(): VmmPlayer {
-    const { ram, viommu } = this.#platform;
+    const { guest, vmm } = this.#profiles;
     const loops = this.#loops;
+    const chronicle = this.#chronicle;
     const parts = {
-      profile: this.#vmm,
-      machine: this.#guest.machine,
-      ram,
-      viommu: viommu && this.#observed(viommu),
-      observer: this.#chronicle.vmm,
+      profile: vmm,
+      machine: guest.machine,
+      ram: this.#guest.ram,
+      viommu: this.#guest.viommu(chronicle),
+      observer: chronicle.vmm,
     };
     const { reach } = this.#end;
     if (reach.transport === "kernel")
@@ -166,44 +107,6 @@ export class CellRun {
       socket: reach.fd,
       session: { pump: (timeoutMs) => loops.pumpDevice(timeoutMs), now: () => loops.nowMs },
     });
-  }
-
-  /** The same vIOMMU, with a note of the first time that the guest takes something back. */
-  #observed({ translations, onInvalidate }: Viommu): Viommu {
-    const chronicle = this.#chronicle;
-    return {
-      translations,
-      onInvalidate: (invalidate) =>
-        onInvalidate((iova, bytes, reach) => {
-          const before = chronicle.invalidates;
-          const what = reach === "pages" ? "a mapping" : "all that it has unmapped up to now, in one flush";
-          const isFirst = !chronicle.has("invalidate-told") && !chronicle.has("invalidate-lost");
-          if (isFirst && this.#traffic !== undefined) {
-            const at = chronicle.notes.length;
-            invalidate(iova, bytes, reach);
-            const isTold = chronicle.invalidates > before;
-            const rest = isTold ? "the VMM tells the device" : "the VMM tells the device nothing of it";
-            chronicle.insert(
-              at,
-              "guest",
-              "message",
-              `takes back ${what}; ${rest}`,
-              isTold ? "invalidate-told" : "invalidate-lost",
-            );
-            return;
-          }
-          invalidate(iova, bytes, reach);
-        }),
-    };
-  }
-
-  /** What this guest lets its device reach. */
-  #confinement(): Confinement {
-    const { mapper } = this.#platform;
-    if (this.#guest.hostile !== undefined) return { kind: "nothing" };
-    if (mapper instanceof ViommuMapper) return { kind: "mappings", table: mapper.table };
-    if (mapper instanceof PoolMapper) return { kind: "pool", gpa: mapper.pool.gpa, bytes: mapper.pool.bytes };
-    return { kind: "everything" };
   }
 
   // ---- the play --------------------------------------------------------------------------------------------------
@@ -221,42 +124,25 @@ export class CellRun {
     await this.#tryCanary();
   }
 
-  /** Linux: what the driver knows of the offer; without what it requires it refuses the device. */
+  /** False if the guest refuses the device. */
   #choose(offered: bigint): boolean {
-    const { knows, requires } = this.#guest;
-    const known = NOT_PLAYED.reduce(without, knows);
-    this.#acknowledged = offered & known;
-    const lacking = requires & ~this.#acknowledged;
-    if (lacking === 0n) {
-      const word = describeFeatures(this.#acknowledged, "vsock");
-      const which = has(this.#acknowledged, F.ACCESS_PLATFORM) ? "bit 33 among it" : "not bit 33";
+    const problem = this.#guest.choose(offered);
+    if (problem === undefined) {
+      const word = describeFeatures(this.#guest.acknowledged, "vsock");
+      const which = this.#guest.has33 ? "bit 33 among it" : "not bit 33";
       this.#chronicle.add("guest", "negotiation", `acknowledges ${word}, ${which}`, "acknowledged");
       return true;
     }
-    const names = bitsOf(lacking).map((bit) => `${virtioFeature(bit, "vsock")?.name ?? "bit"} (${bit})`);
-    const text = `the driver requires ${names.join(" and ")}, which it is not offered`;
-    this.#refusal = { by: "guest", text };
-    this.#chronicle.add("guest", "end", `refuses the device: ${text}`, "failed");
+    this.#refusal = { by: "guest", text: problem };
+    this.#chronicle.add("guest", "end", `refuses the device: ${problem}`, "failed");
     return false;
   }
 
   #boot(): void {
-    const platform = this.#platform;
-    const userAddressOf = (gpa: number): number => this.#users.ofGpa(gpa);
-    const dma =
-      this.#guest.hostile === undefined ? undefined : new HostileMapper(platform.ram, userAddressOf);
-    const cid = this.#player.readCid();
-    const driver = new VsockDriver({
-      platform,
-      loop: this.#loops.guest,
-      features: this.#acknowledged,
-      readCid: () => cid,
-      queueSize: QUEUE_SIZE,
-      ...(dma === undefined ? {} : { dma }),
-    });
+    const driver = this.#guest.boot(this.#player.readCid());
     this.#driver = driver;
     this.#places.learn(driver.queues);
-    this.#player.start(this.#acknowledged, driver.queues);
+    this.#player.start(this.#guest.acknowledged, driver.queues);
   }
 
   #notStarted(error: unknown): void {
@@ -286,6 +172,7 @@ export class CellRun {
     const callGuest = (port: number, fd: number): void => this.#end.callGuest(port, fd);
     const traffic = new Traffic(driver, this.#host, callGuest);
     this.#traffic = traffic;
+    this.#guest.talks = true;
     await this.#guarded(async () => {
       driver.start();
       void traffic.run();
@@ -305,10 +192,10 @@ export class CellRun {
   /** Behind a vIOMMU: descriptors that point at memory that is mapped for nobody. */
   async #tryCanary(): Promise<void> {
     const driver = this.#driver;
-    const { machine, dma } = this.#guest;
+    const { machine, dma } = this.#profiles.guest;
     if (driver === undefined || !machine.viommu || dma === "passthrough" || this.#isBroken) return;
-    const { ram } = this.#platform;
-    const canary = new Canary(ram, driver, (gpa) => this.#users.ofGpa(gpa));
+    const { ram, userAddressOf } = this.#guest;
+    const canary = new Canary(ram, driver, userAddressOf);
     this.#canary = canary;
     this.#witness.canary = canary.range;
     const serve = (): number => this.#player.serve();
@@ -393,14 +280,12 @@ export class CellRun {
 
   facts(): CellFacts {
     return {
-      guest: this.#guest,
-      vmm: this.#vmm,
-      device: this.#device,
+      ...this.#profiles,
       chronicle: this.#chronicle,
       witness: this.#witness,
       places: this.#places,
       negotiation: this.#player.negotiation,
-      guestHas33: has(this.#acknowledged, F.ACCESS_PLATFORM),
+      guestHas33: this.#guest.has33,
       passedOn: this.#chronicle.has("passed-on"),
       deviceView: this.#end.view,
       refusal: this.#refusal,
@@ -422,7 +307,7 @@ export class CellRun {
     this.#driver?.release();
     this.#host.close();
     this.#loops.close();
-    this.#platform.ram.close();
+    this.#guest.close();
   }
 }
 

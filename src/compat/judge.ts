@@ -3,7 +3,7 @@
  * not know any profile by name.
  */
 import { F, has } from "../virtio/index.js";
-import type { CellFacts } from "./cell-run.js";
+import type { CellFacts } from "./facts.js";
 import { compareVerdicts, type Verdict } from "./record.js";
 
 export interface Judgement {

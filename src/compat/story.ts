@@ -4,8 +4,8 @@
  */
 import { F, has } from "../virtio/index.js";
 import { beliefsOf } from "./beliefs.js";
-import type { CellFacts } from "./cell-run.js";
 import type { Mark, Note } from "./chronicle.js";
+import type { CellFacts } from "./facts.js";
 import { foldNotes } from "./fold.js";
 import type { Judgement } from "./judge.js";
 import type { Actor, Step, Story } from "./record.js";
