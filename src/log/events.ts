@@ -51,7 +51,7 @@ export const EVENTS = {
   },
   "ring-held": {
     level: "warn",
-    text: "A virtqueue is started and enabled, addresses are not translated, and a part of the ring does not lie in the memory that the front-end shares. It does not run; it starts once memory or addresses have come that fit. The front-end is told through the ring's error eventfd.",
+    text: "A virtqueue is started and enabled, addresses are not translated, and a part of the ring does not lie in the memory that the front-end shares. Or its addresses were set before a SET_FEATURES that changed what they mean. It does not run; it starts once memory or addresses have come that fit. The front-end is told through the ring's error eventfd.",
   },
   "message-refused": {
     level: "warn",

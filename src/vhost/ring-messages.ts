@@ -51,6 +51,7 @@ export const setVringBase = onRing("vringState", (_session, ring, { num }) => {
 export const setVringAddr = onRing("vringAddr", (session, ring, { desc, avail, used }) => {
   session.rings.stop(ring, "its addresses were set anew");
   ring.addresses = { desc, avail, used };
+  ring.voided = undefined;
   ring.held = false;
   ring.broken = false;
   return DONE;

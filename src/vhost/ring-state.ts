@@ -26,6 +26,8 @@ export class RingState {
   /** Where to go on: SET_VRING_BASE, or where the ring was stopped. */
   base = 0;
   addresses: RingAddresses | undefined;
+  /** Why addresses that were set mean nothing any more, until SET_VRING_ADDR comes again. */
+  voided: string | undefined;
   /** SET_VRING_KICK came, GET_VRING_BASE did not since. */
   started = false;
   enabled = false;
@@ -33,7 +35,7 @@ export class RingState {
   broken = false;
   /** It ran in this session, so a notification may have gone to an earlier call eventfd. */
   everRan = false;
-  /** It is ready, but its areas are not all in memory, and that was said. */
+  /** It was to run, but its areas are not all in memory or its addresses mean nothing any more, and that was said. */
   held = false;
   running: RunningQueue | undefined;
   readonly kick = new FdSlot();
@@ -52,6 +54,7 @@ export class RingState {
     this.size = 0;
     this.base = 0;
     this.addresses = undefined;
+    this.voided = undefined;
     this.started = false;
     this.enabled = false;
     this.broken = false;

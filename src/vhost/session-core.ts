@@ -135,7 +135,10 @@ export class SessionCore {
    */
   #voidAddresses(why: string): void {
     this.rings.stopAll(`${why}, and with it what ring addresses mean`);
-    for (const ring of this.rings.all) ring.addresses = undefined;
+    for (const ring of this.rings.all) {
+      if (ring.addresses !== undefined) ring.voided = `${why} after its addresses had been set`;
+      ring.addresses = undefined;
+    }
   }
 
   #beginEpoch({ keepsMappings }: { readonly keepsMappings: boolean }): void {
@@ -180,7 +183,14 @@ export class SessionCore {
     this.#keepProbationTimer();
     const problem = this.#reportDecision();
     if (this.translation.decided) for (const ring of this.rings.ready) this.#runOrHold(ring);
+    for (const ring of this.rings.all) this.#holdVoided(ring);
     return problem;
+  }
+
+  /** A front-end that sets addresses first and changes their meaning then would otherwise wait without a word. */
+  #holdVoided(ring: RingState): void {
+    if (ring.voided === undefined || ring.held || !ring.started || !ring.enabled || ring.broken) return;
+    this.rings.hold(ring, `${ring.voided}, which makes them void; SET_VRING_ADDR has to come again`);
   }
 
   /**

@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { createEventfd, drainEventfd, signalEventfd } from "../linux/eventfd.js";
 import { F, maskOf, STATUS } from "../virtio/index.js";
-import { GPA_BASE, QUEUE_SIZE, type Rig, VERSION_1_AND_30, withRig } from "./session-rig.js";
+import { GPA_BASE, QUEUE_SIZE, type Rig, VERSION_1_AND_30, WITH_BIT_33, withRig } from "./session-rig.js";
 
 function started(rig: Rig): void {
   rig.connect();
@@ -50,6 +50,27 @@ test("without PROTOCOL_FEATURES all rings are enabled at once", () => {
     rig.settle();
     rig.send(1, "old front-end");
     assert.deepEqual(rig.received(1), ["old front-end"]);
+  });
+});
+
+test("addresses that were set before bit 33 changed are void: the log and the error eventfd say so, new ones mend it", () => {
+  withRig({}, (rig) => {
+    rig.connect({ channel: false });
+    rig.fe.addMemReg(rig.ram.region);
+    rig.drivers[1] = rig.ram.driver(1);
+    const errorFd = createEventfd();
+    const addresses = rig.ram.addresses(1, "user-rings");
+    rig.fe.setUpRing({ index: 1, size: QUEUE_SIZE, addresses, kickFd: rig.kicks[1], errorFd });
+    rig.fe.setFeatures(WITH_BIT_33);
+    rig.fe.setVringEnable(1, true);
+    rig.settle();
+    assert.match(rig.log("ring-held")[0].message, /bit 33 changed after its addresses had been set/);
+    assert.ok(drainEventfd(errorFd) > 0);
+    rig.fe.setVringAddr(1, addresses);
+    rig.settle();
+    rig.send(1, "again");
+    assert.deepEqual(rig.received(1), ["again"]);
+    closeSync(errorFd);
   });
 });
 
