@@ -2,6 +2,8 @@
  * One cell, played: a guest's driver, a VMM and a device in one thread, over real rings in shared memory. Collects
  * facts and draws no conclusion from them (`judge.ts`, `story.ts` do).
  */
+
+import { Canary, type CanaryOutcome } from "../guest/canary.js";
 import type { VsockDriver } from "../guest/vsock-driver.js";
 import { createLogger } from "../log/logger.js";
 import type { DeviceProfile } from "../profiles/device-profile.js";
@@ -11,12 +13,11 @@ import { describeFeatures } from "../virtio/index.js";
 import { FrontEnd } from "../vmm/front-end.js";
 import { KernelFrontEnd } from "../vmm/kernel-front-end.js";
 import { StartRefused, type VmmPlayer } from "../vmm/player.js";
-import { Canary, type CanaryOutcome } from "./canary.js";
 import { Chronicle } from "./chronicle.js";
 import { type DeviceEnd, type DeviceEndParts, GUEST_CID, openDevice } from "./device-end.js";
 import type { CellFacts, Saying } from "./facts.js";
 import { GuestSide, QUEUE_SIZE } from "./guest-side.js";
-import { HostPrograms } from "./host-programs.js";
+import { HOST_PORT, HostPrograms } from "./host-programs.js";
 import { Places } from "./places.js";
 import { Traffic } from "./traffic.js";
 import { DeviceThrew, type Loops, type RunEnd, TwoLoops } from "./two-loops.js";
@@ -207,7 +208,7 @@ export class CellRun {
     await this.#guarded(async () => {
       await this.#makeRoom(driver);
       const connection = this.#traffic?.connection;
-      canary.postOnTransmit(connection?.localPort ?? 1, connection?.credit.forwarded ?? 0);
+      canary.postOnTransmit(connection?.localPort ?? 1, HOST_PORT, connection?.credit.forwarded ?? 0);
       canary.postOnReceive();
       // As much as the receive ring holds, so that the canaries' turn comes.
       this.#host.served[0]?.send(Buffer.alloc(QUEUE_SIZE * 4096));

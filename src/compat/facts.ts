@@ -1,9 +1,10 @@
 /** Everything that is known of a cell once it has been played: what `judge.ts` and `story.ts` go by. Types only. */
+
+import type { CanaryOutcome } from "../guest/canary.js";
 import type { DeviceProfile } from "../profiles/device-profile.js";
 import type { GuestProfile } from "../profiles/guest-profile.js";
 import type { VmmProfile } from "../profiles/vmm-profile.js";
 import type { NegotiationRecord } from "../vmm/player.js";
-import type { CanaryOutcome } from "./canary.js";
 import type { Chronicle } from "./chronicle.js";
 import type { DeviceView } from "./device-end.js";
 import type { Places } from "./places.js";

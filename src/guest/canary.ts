@@ -3,13 +3,12 @@
  * user address: what a driver can try that wants to know whether a vIOMMU confines the device. On the transmit ring
  * the page must not come out at the host, on the receive ring it must stay as it is. Must not know who translates.
  */
-import { DmaBuffer } from "../guest/dma.js";
-import type { GuestRam, RamBlock } from "../guest/guest-ram.js";
-import type { VsockDriver } from "../guest/vsock-driver.js";
 import { Access } from "../memory/address.js";
 import type { GpaRange } from "../memory/watched-space.js";
 import { HEADER_BYTES, HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
-import { HOST_PORT } from "./host-programs.js";
+import { DmaBuffer } from "./dma.js";
+import type { GuestRam, RamBlock } from "./guest-ram.js";
+import type { VsockDriver } from "./vsock-driver.js";
 
 const PAGE_BYTES = 4096;
 /** As long as a receive buffer of Linux, so that a device takes it for one. */
@@ -43,15 +42,18 @@ export class Canary {
     ram.view(this.#block.gpa, this.#block.bytes).set(this.#before);
   }
 
-  /** Two packets whose payload is the first page: on the transmit ring, guest-physical address first. */
-  postOnTransmit(localPort: number, forwarded: number): void {
+  /**
+   * Two packets of a connection, or of none, whose payload is the first page: on the transmit ring, guest-physical
+   * address first.
+   */
+  postOnTransmit(localPort: number, hostPort: number, forwarded: number): void {
     const { driver, ram } = this;
     const queue = driver.queues[1];
     const header = new PacketHeader();
     header.srcCid = driver.cid;
     header.dstCid = HOST_CID;
     header.srcPort = localPort;
-    header.dstPort = HOST_PORT;
+    header.dstPort = hostPort;
     header.len = PAGE_BYTES;
     header.type = SocketType.STREAM;
     header.op = Op.RW;
