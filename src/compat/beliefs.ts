@@ -35,8 +35,10 @@ export function beliefsOf(facts: CellFacts): Record<Actor, string> {
 
 function guestBelief({ guest, guestHas33 }: CellFacts): string {
   if (guest.hostile === undefined) return (guestHas33 ? WITH_BIT_33 : WITHOUT_BIT_33)[guest.dma];
-  const skipped = guest.hostile.skipsFeaturesOk ? "It is skipped, and FEATURES_OK with it" : "It is skipped";
-  const bit = guestHas33 ? "It is acknowledged" : skipped;
+  const skipped = guest.hostile.skipsFeaturesOk
+    ? "Bit 33 is skipped, and FEATURES_OK with it"
+    : "Bit 33 is skipped";
+  const bit = guestHas33 ? "Bit 33 is acknowledged" : skipped;
   return `${bit}; the driver maps nothing in its vIOMMU and hands out addresses of its choice.`;
 }
 
