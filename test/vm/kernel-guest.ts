@@ -4,7 +4,7 @@
  */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { type KernelScript, MEMORY_BYTES, MEMORY_USER, stepLine, transcriptLine } from "./kernel-script.js";
+import { type KernelScript, memoryOf, stepLine, transcriptLine } from "./kernel-script.js";
 import { type KernelSeries, qemuProgram, readPrepared, vmFolder } from "./paths.js";
 import { Program } from "./program.js";
 import { within } from "./waiting.js";
@@ -38,8 +38,10 @@ export class KernelGuest {
   }
 
   /** Runs the script with fresh memory and fresh devices; returns each step with its result. */
-  async run({ steps }: KernelScript): Promise<string[]> {
-    const before = ["close 0", "close 1", `memory ${MEMORY_USER} ${MEMORY_BYTES}`];
+  async run(script: KernelScript): Promise<string[]> {
+    const { steps } = script;
+    const memory = memoryOf(script).map(({ address, bytes }) => `memory ${address} ${bytes}`);
+    const before = ["close 0", "close 1", ...memory];
     const answers = await this.#ask([...before, ...steps.map(stepLine)]);
     const problem = answers.findIndex((answer, index) => index < before.length && answer !== "ok");
     if (problem >= 0) throw new Error(`in the guest, ${before[problem]}: ${answers[problem]}`);

@@ -14,8 +14,8 @@ import type { KernelRequest, KernelResult } from "../../src/vhost/kernel/request
 import {
   type KernelScript,
   type KernelStep,
-  MEMORY_BYTES,
-  MEMORY_USER,
+  memoryOf,
+  type ScriptMemory,
   type ScriptRequest,
   transcriptLine,
 } from "./kernel-script.js";
@@ -25,10 +25,10 @@ const MOST_TURNS = 1000;
 const NO_CLOCK = () => 0;
 
 /** Runs a script with fresh memory and fresh devices; returns each step with its result. */
-export function replay(profile: DeviceProfile, { steps }: KernelScript): string[] {
-  const host = new ModelHost(profile);
+export function replay(profile: DeviceProfile, script: KernelScript): string[] {
+  const host = new ModelHost(profile, memoryOf(script));
   try {
-    return steps.map((step) => transcriptLine(step, host.take(step)));
+    return script.steps.map((step) => transcriptLine(step, host.take(step)));
   } finally {
     host.close();
   }
@@ -44,12 +44,16 @@ interface OpenDevice {
 class ModelHost {
   readonly #profile: DeviceProfile;
   readonly #loop = new EventLoop(undefined, new Timers(NO_CLOCK));
-  readonly #memory = createMemfd("kernel-script", Number(MEMORY_BYTES));
+  readonly #ranges: readonly ScriptMemory[];
+  /** All ranges, one behind the other. */
+  readonly #memory: number;
   readonly #cids: CidRegistry = new Map();
   readonly #devices = new Map<number, OpenDevice>();
 
-  constructor(profile: DeviceProfile) {
+  constructor(profile: DeviceProfile, ranges: readonly ScriptMemory[]) {
     this.#profile = profile;
+    this.#ranges = ranges;
+    this.#memory = createMemfd("kernel-script", Number(ranges.reduce((sum, { bytes }) => sum + bytes, 0n)));
   }
 
   take(step: KernelStep): string {
@@ -155,16 +159,26 @@ class ModelHost {
         return { name, index, fd: request.fd === "none" ? -1 : this.#eventfd(device, name, index) };
       }
       case "VHOST_SET_MEM_TABLE": {
-        const regions = request.regions.map((region) => {
-          const offset = region.userAddress - MEMORY_USER;
-          const isInside = offset >= 0n && offset < MEMORY_BYTES;
-          return { ...region, fd: this.#memory, fileOffset: isInside ? offset : 0n };
-        });
+        const regions = request.regions.map((region) => ({
+          ...region,
+          fd: this.#memory,
+          fileOffset: this.#fileOffset(region.userAddress),
+        }));
         return { name: request.name, regions };
       }
       default:
         return request;
     }
+  }
+
+  /** Where a user address is in the file; anywhere, if the script has no memory there. */
+  #fileOffset(userAddress: bigint): bigint {
+    let before = 0n;
+    for (const { address, bytes } of this.#ranges) {
+      if (userAddress >= address && userAddress < address + bytes) return before + userAddress - address;
+      before += bytes;
+    }
+    return 0n;
   }
 }
 

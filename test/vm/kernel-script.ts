@@ -10,6 +10,14 @@ import type { IotlbMessage } from "../../src/vhost/wire/index.js";
 export const MEMORY_USER = 0x10_0000_0000n;
 export const MEMORY_BYTES = 0x8000n;
 
+/** A range of user addresses with memory behind it. */
+export interface ScriptMemory {
+  readonly address: bigint;
+  readonly bytes: bigint;
+}
+
+const OWN_MEMORY: readonly ScriptMemory[] = [{ address: MEMORY_USER, bytes: MEMORY_BYTES }];
+
 type VringFileRequest = Extract<KernelRequest, { fd: number }>;
 type MemoryRequest = Extract<KernelRequest, { name: "VHOST_SET_MEM_TABLE" }>;
 
@@ -43,7 +51,13 @@ export type KernelStep =
 
 export interface KernelScript {
   readonly name: string;
+  /** Default: MEMORY_BYTES at MEMORY_USER. */
+  readonly memory?: readonly ScriptMemory[];
   readonly steps: readonly KernelStep[];
+}
+
+export function memoryOf({ memory }: KernelScript): readonly ScriptMemory[] {
+  return memory ?? OWN_MEMORY;
 }
 
 /** A step with its result, as both sides are compared. */

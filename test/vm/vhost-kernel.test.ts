@@ -1,10 +1,12 @@
 /**
  * The profiles of kernel devices against real kernels: each script is run on /dev/vhost-vsock *inside* a guest, one
- * boot a kernel, and on the model, and every result has to be the same. The host's own device is never opened.
+ * boot a kernel, and on the model, and every result has to be the same; so are the requests of every cell of the matrix
+ * up to the start of its rings. The host's own device is never opened.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { builtinDevice } from "../../src/profiles/builtin.js";
+import { cellScripts } from "./kernel-cells.js";
 import { KernelGuest } from "./kernel-guest.js";
 import { replay } from "./kernel-replay.js";
 import { kernelScripts } from "./kernel-scripts.js";
@@ -26,9 +28,10 @@ const pairs: readonly { readonly series: KernelSeries; readonly device: string }
 for (const { series, device } of pairs) {
   test(`vhost-vsock of Linux ${series} and the profile ${device}`, async (t) => {
     const profile = builtinDevice(device);
+    const cells = await cellScripts(profile);
     const guest = await KernelGuest.start(series);
     try {
-      for (const script of kernelScripts) {
+      for (const script of [...kernelScripts, ...cells]) {
         await t.test(script.name, async () => {
           assert.deepEqual(replay(profile, script), await guest.run(script), "the model, then the kernel");
         });
