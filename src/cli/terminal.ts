@@ -3,9 +3,10 @@
  * Must not know any command. Writing never throws: `bit33 --help | head -1` is not a failure.
  */
 
+import { writeSync } from "node:fs";
 import { OperatorError } from "../config/errors.js";
 import { oneLine } from "../log/one-line.js";
-import { fdOutput, type LineOutput } from "../log/output.js";
+import { fdOutput, type LineOutput, type WriteBytes } from "../log/output.js";
 
 export const EXIT_OK = 0;
 /** Something failed that was not the caller's mistake. */
@@ -20,7 +21,27 @@ export interface Terminal {
   readonly complain: LineOutput;
 }
 
-export const processTerminal: Terminal = { print: fdOutput(1), complain: fdOutput(2) };
+/** How often a full pipe is tried again. Our choice. */
+const RETRY_MS = 2;
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+/**
+ * Waits for a slow reader. A pipe is non-blocking as soon as node has opened it as `process.stdout`, which the first
+ * worker thread makes it do; what does not fit then is answered with EAGAIN, and is not to be lost.
+ */
+export const patientWrite: WriteBytes = (fd, bytes, offset) => {
+  for (;;) {
+    try {
+      return writeSync(fd, bytes, offset);
+    } catch (error) {
+      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+      Atomics.wait(sleeper, 0, 0, RETRY_MS);
+    }
+  }
+};
+
+/** Answers are waited for, complaints are not: a daemon does not stand still because nobody reads its last words. */
+export const processTerminal: Terminal = { print: fdOutput(1, patientWrite), complain: fdOutput(2) };
 
 /** Says what went wrong, in one line if somebody can put it right, and returns the status to exit with. */
 export function reportFailure(error: unknown, terminal: Terminal): number {
