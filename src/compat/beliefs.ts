@@ -33,7 +33,8 @@ export function beliefsOf(facts: CellFacts): Record<Actor, string> {
   return { guest: guestBelief(facts), vmm: vmmBelief(facts), device: deviceBelief(facts) };
 }
 
-function guestBelief({ guest, guestHas33 }: CellFacts): string {
+function guestBelief({ guest, guestHas33, chronicle }: CellFacts): string {
+  if (!chronicle.has("guest-offer")) return "Nothing yet: nothing was offered to it.";
   if (guest.hostile === undefined) return (guestHas33 ? WITH_BIT_33 : WITHOUT_BIT_33)[guest.dma];
   const skipped = guest.hostile.skipsFeaturesOk
     ? "Bit 33 is skipped, and FEATURES_OK with it"

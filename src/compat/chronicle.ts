@@ -53,14 +53,16 @@ export class Chronicle {
   /** UPDATEs and INVALIDATEs that the VMM sent. */
   updates = 0;
   invalidates = 0;
+  /** Of the VMM's messages that have begun and not ended, the innermost last: where their notes belong. */
+  readonly #begun: number[] = [];
 
   add(actor: Actor, kind: Step["kind"], text: string, mark?: Mark): void {
-    this.notes.push({ actor, kind, text, ...(mark === undefined ? {} : { mark }) });
+    this.insert(this.notes.length, actor, kind, text, mark);
   }
 
   /** As `add`, before the note at `index`: for what was begun before and is known to the end only now. */
-  insert(index: number, actor: Actor, kind: Step["kind"], text: string, mark: Mark): void {
-    this.notes.splice(index, 0, { actor, kind, text, mark });
+  insert(index: number, actor: Actor, kind: Step["kind"], text: string, mark?: Mark): void {
+    this.notes.splice(index, 0, { actor, kind, text, ...(mark === undefined ? {} : { mark }) });
   }
 
   /** Whether something with this mark was noted. */
@@ -71,6 +73,9 @@ export class Chronicle {
   /** The VMM's report. */
   readonly vmm = (event: VmmEvent): void => {
     switch (event.kind) {
+      case "begins":
+        this.#begun.push(this.notes.length);
+        return;
       case "device-offer":
         this.add("device", "negotiation", `offers ${described(event.features)}`, "device-offer");
         return;
@@ -95,13 +100,18 @@ export class Chronicle {
       case "message": {
         if (/\bINVALIDATE\b/.test(event.text)) this.invalidates++;
         if (/\bUPDATE\b/.test(event.text)) this.updates++;
+        const begun = this.#begun.pop() ?? this.notes.length;
         const result = event.result === undefined ? "" : ` → ${event.result}`;
-        this.add("vmm", "message", `${event.text}${result}`, markOf(event.text));
+        // What a message sets off comes behind it; an ioctl is over with what it did, and with its errno.
+        const at = event.text.startsWith("VHOST_") ? this.notes.length : begun;
+        this.insert(at, "vmm", "message", `${event.text}${result}`, markOf(event.text));
         return;
       }
-      case "question":
-        this.add("device", "message", `asks: ${event.text}; answer: ${event.answer}`, "iotlb");
+      case "question": {
+        const begun = this.#begun.pop() ?? this.notes.length;
+        this.insert(begun, "device", "message", `asks: ${event.text}; answer: ${event.answer}`, "iotlb");
         return;
+      }
       case "refused":
         this.add("vmm", "end", `refuses: ${event.text}`, "failed");
         return;
@@ -116,6 +126,8 @@ export class Chronicle {
     const { event, message } = record;
     if (!this.logged.has(event)) this.logged.set(event, record);
     if (!TOLD_EVENTS.has(event)) return;
+    // Why a message is refused is often why the session ends.
+    if (this.notes.at(-1)?.text === message) this.notes.pop();
     if (event === "translation-mode") this.add("device", "belief", message, "decided");
     else this.add("device", event === "session-end" ? "end" : "message", message);
   };

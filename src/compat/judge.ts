@@ -120,7 +120,7 @@ function waiting({ waitsFor, breakdown, chronicle, witness, traffic, places }: C
 
 function whyItWorks({ negotiation, deviceView, guestHas33 }: CellFacts): string {
   if (deviceView.translation === "on") return "every address goes through the IOTLB, which the VMM fills";
-  if (!guestHas33) return "nobody speaks of bit 33, and addresses are not translated";
+  if (!guestHas33) return "bit 33 is not acknowledged, and addresses are not translated";
   return has(negotiation.sentToBackend, F.ACCESS_PLATFORM)
     ? "bit 33 reaches the device, which does not take it for a wish to translate"
     : "bit 33 stays between guest and VMM, and addresses are not translated";

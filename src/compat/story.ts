@@ -14,7 +14,7 @@ type Beliefs = Readonly<Record<Actor, string>>;
 
 export function tellStory(facts: CellFacts, judgement: Judgement): Story {
   const beliefs = beliefsOf(facts);
-  const notes = withBeliefs(facts.chronicle.notes, beliefs);
+  const notes = withBeliefs(facts, beliefs);
   const parting = judgement.verdict === "works" ? undefined : partingOf(facts, notes);
   const steps = foldNotes(notes, parting).map((note): Step => {
     const { kind, actor, text } = note;
@@ -24,12 +24,13 @@ export function tellStory(facts: CellFacts, judgement: Judgement): Story {
 }
 
 /** Each belief stands behind what it follows from. The device's own words are there already if it has any. */
-function withBeliefs(notes: readonly Note[], beliefs: Beliefs): Note[] {
+function withBeliefs(facts: CellFacts, beliefs: Beliefs): Note[] {
+  const { notes } = facts.chronicle;
   const hasDecision = notes.some(({ mark }) => mark === "decided");
   const behind: readonly (readonly [Mark, Actor])[] = [
     ["acknowledged", "guest"],
     ["passed-on", "vmm"],
-    ...(hasDecision ? [] : [["told", "device"] as const]),
+    ...(hasDecision ? [] : [[convincing(facts), "device"] as const]),
   ];
   const result = [...notes];
   for (const [mark, actor] of behind) {
@@ -38,6 +39,13 @@ function withBeliefs(notes: readonly Note[], beliefs: Beliefs): Note[] {
     if (at >= 0) result.splice(at + 1, 0, { actor, kind: "belief", text, mark: `belief-${actor}` });
   }
   return result;
+}
+
+/** What a device that is told, and decides nothing by itself, goes by. */
+function convincing({ device, deviceView }: CellFacts): Mark {
+  const { behaviour } = device;
+  const waits = behaviour.engine !== "bit33" && behaviour.iotlb.enabledBy === "first-message";
+  return waits && deviceView.translation === "on" ? "iotlb" : "told";
 }
 
 // ---- the parting -------------------------------------------------------------------------------------------------
@@ -55,7 +63,8 @@ function partingMarks(facts: CellFacts): readonly Mark[] {
   const { guest, guestHas33, negotiation, deviceView, witness, refusal } = facts;
   const device: readonly Mark[] = ["decided", "belief-device"];
   const needsBit33 = guest.dma !== "direct" && guest.dma !== "passthrough";
-  if (refusal !== undefined) return ["failed"];
+  // Whoever says no before anything runs was wrong about nothing.
+  if (refusal !== undefined) return [];
   if (guest.hostile !== undefined)
     return deviceView.translation === "off" ? device : ["failed", "found-missing"];
   if (needsBit33 && !guestHas33) return ["guest-offer"];
@@ -77,9 +86,9 @@ function summarise(facts: CellFacts, judgement: Judgement, beliefs: Beliefs): st
   return sentences.filter((sentence) => sentence !== undefined).join(" ");
 }
 
-function offered({ chronicle, negotiation }: CellFacts): string | undefined {
+function offered({ chronicle, negotiation }: CellFacts): string {
   const because = chronicle.because.get("guest-offer");
-  if (because === undefined) return undefined;
+  if (because === undefined) return "It does not come to an offer to the guest.";
   const isOffered = has(negotiation.offeredToGuest, F.ACCESS_PLATFORM);
   return `Bit 33 is ${isOffered ? "" : "not "}offered to the guest: ${because}.`;
 }

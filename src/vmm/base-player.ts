@@ -202,6 +202,7 @@ export abstract class BasePlayer implements VmmPlayer {
   /** Whether a MISS was answered with a mapping; undefined if it is not to be answered at all. */
   protected miss(miss: IotlbMessage): boolean | undefined {
     const { iotlb } = this;
+    this.tell({ kind: "begins" });
     if (iotlb === undefined) return this.#unexpectedMiss(miss);
     const isMapped = this.isRunning && iotlb.miss(miss);
     const refusal = this.isRunning ? "nothing is mapped there for that" : "the device is stopped";

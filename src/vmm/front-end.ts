@@ -68,7 +68,11 @@ export class FrontEnd extends BasePlayer {
     const session = new ObservedSession(
       fd,
       { ...sessionOptions, onMiss: (miss) => this.miss(miss) },
-      (text, result) => this.tell({ kind: "message", text, ...(result === undefined ? {} : { result }) }),
+      {
+        begins: () => this.tell({ kind: "begins" }),
+        ended: (text, result) =>
+          this.tell({ kind: "message", text, ...(result === undefined ? {} : { result }) }),
+      },
     );
     this.session = session;
     this.remoteIotlb = {

@@ -170,6 +170,7 @@ export class KernelFrontEnd extends BasePlayer {
   }
 
   #ask(request: KernelRequest): KernelResult {
+    this.tell({ kind: "begins" });
     const result = this.#vhost.ioctl(request);
     this.tell({
       kind: "message",
@@ -187,6 +188,7 @@ export class KernelFrontEnd extends BasePlayer {
 
   /** QEMU reports a message that the kernel does not take and goes on. */
   #write(message: IotlbMessage): boolean {
+    this.tell({ kind: "begins" });
     const result = this.#vhost.write(message);
     this.tell({
       kind: "message",

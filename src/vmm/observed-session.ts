@@ -10,8 +10,12 @@ import {
 } from "../vhost/wire/index.js";
 import { has, PROTOCOL_F } from "../virtio/index.js";
 
-/** @param result undefined where the message has no answer */
-export type MessageObserver = (text: string, result: string | undefined) => void;
+export interface MessageObserver {
+  /** A message is about to be sent. */
+  begins(): void;
+  /** @param result undefined where the message has no answer */
+  ended(text: string, result: string | undefined): void;
+}
 
 export class ObservedSession extends FrontEndSession {
   readonly #observer: MessageObserver;
@@ -27,12 +31,13 @@ export class ObservedSession extends FrontEndSession {
     options: { readonly fds?: readonly number[]; readonly needReply?: boolean } = {},
   ): Answered {
     const text = this.#describe(name, payload, options);
+    this.#observer.begins();
     try {
       const answer = super.request(name, payload, options);
-      this.#observer(text, resultOf(name, answer));
+      this.#observer.ended(text, resultOf(name, answer));
       return answer;
     } catch (error) {
-      this.#observer(text, error instanceof Error ? error.message : String(error));
+      this.#observer.ended(text, error instanceof Error ? error.message : String(error));
       throw error;
     }
   }

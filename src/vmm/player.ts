@@ -54,6 +54,8 @@ export type VmmEvent =
       readonly sent: bigint;
       readonly because: string;
     }
+  /** A message to the device, or the answer to a question of its, begins; what comes before its own event is within it. */
+  | { readonly kind: "begins" }
   /** A message or request to the device, on one line, with its result once there is one. */
   | { readonly kind: "message"; readonly text: string; readonly result?: string }
   /** The device asked something: a MISS. */
