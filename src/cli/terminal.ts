@@ -5,6 +5,7 @@
 
 import { writeSync } from "node:fs";
 import { OperatorError } from "../config/errors.js";
+import { EPOLLOUT, Epoll } from "../linux/epoll.js";
 import { oneLine } from "../log/one-line.js";
 import { fdOutput, type LineOutput, type WriteBytes } from "../log/output.js";
 
@@ -21,10 +22,6 @@ export interface Terminal {
   readonly complain: LineOutput;
 }
 
-/** How often a full pipe is tried again. Our choice. */
-const RETRY_MS = 2;
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-
 /**
  * Waits for a slow reader. A pipe is non-blocking as soon as node has opened it as `process.stdout`, which the first
  * worker thread makes it do; what does not fit then is answered with EAGAIN, and is not to be lost.
@@ -35,10 +32,17 @@ export const patientWrite: WriteBytes = (fd, bytes, offset) => {
       return writeSync(fd, bytes, offset);
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
-      Atomics.wait(sleeper, 0, 0, RETRY_MS);
+      waitForRoom(fd);
     }
   }
 };
+
+function waitForRoom(fd: number): void {
+  const epoll = new Epoll();
+  epoll.add(fd, EPOLLOUT, 0);
+  epoll.wait(-1);
+  epoll.close();
+}
 
 /** Answers are waited for, complaints are not: a daemon does not stand still because nobody reads its last words. */
 export const processTerminal: Terminal = { print: fdOutput(1, patientWrite), complain: fdOutput(2) };
