@@ -86,6 +86,15 @@ describe("bit33", () => {
     assert.deepEqual([status, stderr], [0, ""]);
   });
 
+  it("does not end well if its answer is lost", () => {
+    const script = `"$0" "$1" features --list > /dev/full`;
+    const { status, stderr } = spawnSync("bash", ["-c", script, process.execPath, PROGRAM], {
+      encoding: "utf8",
+    });
+    assert.equal(stderr, "bit33: standard output takes no more (ENOSPC); a part is missing\n");
+    assert.equal(status, 1);
+  });
+
   it("takes an inherited socket for --fd, and then no socket path", (t) => {
     const [inherited, other] = socketPair();
     t.after(() => [inherited, other].forEach(closeSync));

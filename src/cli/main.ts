@@ -6,7 +6,7 @@
 
 import { didYouMean } from "../config/suggest.js";
 import { programHelp } from "./help.js";
-import { EXIT_OK, processTerminal, reportFailure } from "./terminal.js";
+import { EXIT_FAILURE, EXIT_OK, lostOutput, processTerminal, reportFailure } from "./terminal.js";
 import { UsageError } from "./usage-error.js";
 import { packageVersion } from "./version.js";
 
@@ -61,5 +61,8 @@ async function main(argv: string[]): Promise<number> {
 }
 
 const status = await main(process.argv.slice(2)).catch((error) => reportFailure(error, processTerminal));
+const lost = lostOutput();
+if (lost !== undefined)
+  processTerminal.complain(`bit33: standard output takes no more (${lost}); a part is missing`);
 // Not process.exitCode: a daemon that was asked to end does end, whatever may still be open.
-process.exit(status);
+process.exit(status === EXIT_OK && lost !== undefined ? EXIT_FAILURE : status);

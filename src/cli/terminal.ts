@@ -31,11 +31,21 @@ export const patientWrite: WriteBytes = (fd, bytes, offset) => {
     try {
       return writeSync(fd, bytes, offset);
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "EAGAIN")) throw error;
+      const code = error instanceof Error && "code" in error ? String(error.code) : "";
+      if (code !== "EAGAIN") {
+        // Who closes a pipe wants no more of it: that is no loss.
+        if (code !== "EPIPE") lost ??= code;
+        throw error;
+      }
       waitForRoom(fd);
     }
   }
 };
+
+let lost: string | undefined;
+
+/** The error by which a part of the answer is missing; undefined if none is. */
+export const lostOutput = (): string | undefined => lost;
 
 function waitForRoom(fd: number): void {
   const epoll = new Epoll();
