@@ -5,12 +5,13 @@
 import { HostileMapper } from "../guest/dma-hostile.js";
 import { PoolMapper } from "../guest/dma-pool.js";
 import { ViommuMapper } from "../guest/dma-viommu.js";
+import { acknowledge } from "../guest/features.js";
 import type { GuestRam } from "../guest/guest-ram.js";
 import { createPlatform, type Platform, type Viommu } from "../guest/platform.js";
 import { VsockDriver } from "../guest/vsock-driver.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import type { GuestProfile } from "../profiles/guest-profile.js";
-import { bitsOf, F, has, virtioFeature, without } from "../virtio/index.js";
+import { F, has } from "../virtio/index.js";
 import { UserAddresses } from "../vmm/user-addresses.js";
 import type { Chronicle } from "./chronicle.js";
 import type { Confinement } from "./witness.js";
@@ -25,9 +26,6 @@ const SLOTS = [
 const POOL_BYTES = 2 ** 19;
 /** I/O virtual pages: little more than are mapped at once, so that lazy unmapping has to flush, and addresses return. */
 const SPAN_PAGES = 80;
-
-/** Bits that the built-in driver cannot play, whatever a profile knows: it has no packed rings. */
-const NOT_PLAYED = [F.RING_PACKED];
 
 export class GuestSide {
   acknowledged = 0n;
@@ -90,16 +88,12 @@ export class GuestSide {
     };
   }
 
-  /**
-   * Linux: acknowledges what the driver knows of the offer. Without what it requires it refuses the device: returns why.
-   */
+  /** Acknowledges what it takes of the offer; if it refuses the device, returns why. */
   choose(offered: bigint): string | undefined {
-    const { knows, requires } = this.#profile;
-    this.acknowledged = offered & NOT_PLAYED.reduce(without, knows);
-    const lacking = requires & ~this.acknowledged;
-    if (lacking === 0n) return undefined;
-    const names = bitsOf(lacking).map((bit) => `${virtioFeature(bit, "vsock")?.name ?? "bit"} (${bit})`);
-    return `the driver requires ${names.join(" and ")}, which it is not offered`;
+    const choice = acknowledge(this.#profile, offered);
+    if (!choice.ok) return choice.reason;
+    this.acknowledged = choice.acknowledged;
+    return undefined;
   }
 
   /** The driver, ready to be told to the VMM. */

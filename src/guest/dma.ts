@@ -12,9 +12,16 @@
  * The files dma-*.ts are those ways. Must not know virtqueues or devices.
  */
 import type { Access } from "../memory/address.js";
+import type { GuestDma } from "../profiles/guest-profile.js";
 
-export const DMA_KINDS = ["direct", "passthrough", "viommu", "restricted", "protected"] as const;
-export type DmaKind = (typeof DMA_KINDS)[number];
+export const DMA_KINDS = [
+  "direct",
+  "passthrough",
+  "viommu",
+  "restricted",
+  "protected",
+] as const satisfies readonly GuestDma[];
+export type DmaKind = GuestDma;
 
 /** A buffer of the guest that a device is to access, and, while it is mapped, the address to tell the device. */
 export class DmaBuffer {

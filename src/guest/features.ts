@@ -1,11 +1,13 @@
 /**
- * Which features the guest's driver acknowledges, by Linux's rules, and what follows for its DMA.
+ * Which features a guest's driver acknowledges, by Linux's rules: as a profile says, or as the built-in guest of a kind
+ * does.
  *
  * Linux (drivers/virtio/virtio.c `virtio_dev_probe`, virtio_ring.c `vring_transport_features`): the driver's own
  * features that the device offers, plus every ring and transport bit that the device offers and the ring code knows.
  * A guest whose memory is private requires VERSION_1 and ACCESS_PLATFORM (`virtio_features_ok`).
  */
-import { F, has, mask, maskOf, without } from "../virtio/index.js";
+import type { GuestProfile } from "../profiles/guest-profile.js";
+import { bitsOf, F, mask, maskOf, virtioFeature, without } from "../virtio/index.js";
 import type { DmaKind } from "./dma.js";
 
 /** What this driver implements. Linux's vsock driver has one bit of its own, SEQPACKET; ours has stream sockets only. */
@@ -17,41 +19,35 @@ export const DRIVER_FEATURES = maskOf(
   F.ORDER_PLATFORM,
 );
 
+/** What cannot be played, whatever a guest knows: the driver has no packed rings. */
+const NOT_PLAYED = mask(F.RING_PACKED);
+
 export type GuestChoice =
-  | {
-      readonly ok: true;
-      readonly acknowledged: bigint;
-      /**
-       * The driver uses the DMA API (`vring_use_dma_api`): bit 33 is acknowledged. If not, it hands out
-       * guest-physical addresses and goes around a vIOMMU or a shared pool.
-       */
-      readonly usesDmaApi: boolean;
-    }
+  | { readonly ok: true; readonly acknowledged: bigint }
   | { readonly ok: false; readonly reason: string };
+
+/** Acknowledges what it knows of the offer; without what it requires it refuses the device. */
+export function acknowledge(
+  { knows, requires }: Pick<GuestProfile, "knows" | "requires">,
+  offered: bigint,
+): GuestChoice {
+  const acknowledged = offered & knows & ~NOT_PLAYED;
+  const lacking = requires & ~acknowledged;
+  if (lacking === 0n) return { ok: true, acknowledged };
+  const names = bitsOf(lacking).map((bit) => `${virtioFeature(bit, "vsock")?.name ?? "bit"} (${bit})`);
+  return { ok: false, reason: `the driver requires ${names.join(" and ")}, which it is not offered` };
+}
 
 export interface ChoiceOptions {
   /** Bits that this guest does not know: an older kernel, or a test. Default none. */
   readonly unknownBits?: bigint;
 }
 
-/** What a guest of this kind does with a device that offers these features. */
+/** What the built-in guest of a kind does with a device that offers these features. */
 export function chooseFeatures(kind: DmaKind, offered: bigint, options: ChoiceOptions = {}): GuestChoice {
-  let known = DRIVER_FEATURES & ~(options.unknownBits ?? 0n);
+  const known = DRIVER_FEATURES & ~(options.unknownBits ?? 0n);
   // A driver without a DMA API does not know what the bit asks for.
-  if (kind === "direct") known = without(known, F.ACCESS_PLATFORM);
-  const acknowledged = offered & known;
-  if (kind === "protected" && !has(acknowledged, F.ACCESS_PLATFORM)) {
-    return {
-      ok: false,
-      reason:
-        "the guest's memory is private, and the device does not offer bit 33 (ACCESS_PLATFORM): it would be given " +
-        "addresses that it cannot reach",
-    };
-  }
-  if ((acknowledged & mask(F.VERSION_1)) === 0n)
-    return {
-      ok: false,
-      reason: "the device does not offer VERSION_1, and the driver knows no legacy layouts",
-    };
-  return { ok: true, acknowledged, usesDmaApi: has(acknowledged, F.ACCESS_PLATFORM) };
+  const knows = kind === "direct" ? without(known, F.ACCESS_PLATFORM) : known;
+  const requires = kind === "protected" ? maskOf(F.VERSION_1, F.ACCESS_PLATFORM) : mask(F.VERSION_1);
+  return acknowledge({ knows, requires }, offered);
 }
