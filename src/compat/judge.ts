@@ -59,10 +59,13 @@ function failureToStart(facts: CellFacts): string | undefined {
   return isMixedUp ? `${what}: rings are at I/O virtual addresses, which it takes for user addresses` : what;
 }
 
-function exposure({ witness, canary, guest, places }: CellFacts): string | undefined {
+function exposure({ witness, canary, guest, places, startFailure }: CellFacts): string | undefined {
   const reached = witness.first.get("canary");
-  if (guest.hostile !== undefined && (reached ?? witness.first.get("withheld")) !== undefined)
-    return "rings and buffers at addresses of the driver's choice are reached, though nothing is mapped";
+  if (guest.hostile !== undefined && (reached ?? witness.first.get("withheld")) !== undefined) {
+    const what = reached === undefined ? "rings" : "rings and buffers";
+    const end = startFailure === undefined ? "" : ", until the VMM gives the start up";
+    return `${what} at addresses of the driver's choice are reached, though nothing is mapped${end}`;
+  }
   if (reached !== undefined || canary?.cameOut === true || canary?.changed === true) {
     const way = reached === undefined ? "" : ` by its ${WAYS[reached.space]} address`;
     return `a page that the vIOMMU never mapped is reached${way}`;
@@ -97,8 +100,12 @@ function stall(facts: CellFacts): string | undefined {
   return declined(facts) === undefined ? waiting(facts) : undefined;
 }
 
-/** The device has run no ring, and said why: its words. */
-function declined({ deviceView, chronicle, witness }: CellFacts): string | undefined {
+/**
+ * The device has run no ring, and said why: its words. Of a modelled device's program no words are known, and one that
+ * lets a ring wait for ever has told nobody.
+ */
+function declined({ device, deviceView, chronicle, witness }: CellFacts): string | undefined {
+  if (device.behaviour.engine !== "bit33") return undefined;
   if (witness.count("first-ring") > 0 || chronicle.logged.has("ring-start")) return undefined;
   if (deviceView.translation === "refused" && chronicle.has("decided")) return deviceView.because;
   return chronicle.logged.get("ring-held")?.message;

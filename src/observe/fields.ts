@@ -63,6 +63,7 @@ export const FIELDS = {
     "never",
     "INVALIDATEs after the guest has got its buffers back",
   ),
+  "iotlb.unmappedUsedRing": field((p) => p.iotlb.unmappedUsedRing, "ignored"),
   "iotlb.unexpectedMiss": field(
     (p) => p.iotlb.unexpectedMiss,
     "ignored",

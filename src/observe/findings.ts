@@ -43,6 +43,7 @@ export function findingsOf(all: readonly SessionFacts[], base: VmmProfile | unde
     "iotlb.enables": translation.enables(run),
     "iotlb.enablesBit": translation.enablesBit(run),
     "iotlb.invalidates": translation.invalidates(run),
+    "iotlb.unmappedUsedRing": unseen("no observed guest leaves its used rings unmapped"),
     "iotlb.unexpectedMiss": translation.unexpectedMiss(run),
     ringAddresses: start.ringAddresses(run),
     refuses: start.refuses(run),

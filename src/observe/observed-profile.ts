@@ -68,6 +68,7 @@ export function observedProfile(
       enables: v["iotlb.enables"],
       enablesBit: v["iotlb.enablesBit"],
       invalidates: v["iotlb.invalidates"],
+      unmappedUsedRing: v["iotlb.unmappedUsedRing"],
       unexpectedMiss: v["iotlb.unexpectedMiss"],
     },
     ringAddresses: v.ringAddresses,

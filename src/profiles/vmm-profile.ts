@@ -139,6 +139,8 @@ export interface VmmProfile extends ProfileHead {
     readonly enablesBit: number | undefined;
     /** What of the guest's unmapping reaches the device. */
     readonly invalidates: "always" | "strict-only" | "never";
+    /** What becomes of the start where the step `used-rings` cannot map a ring in the device. */
+    readonly unmappedUsedRing: "ignored" | "fails";
     /** What a MISS does to a VMM that serves none. */
     readonly unexpectedMiss: "ignored" | "refused" | "dies";
   };

@@ -64,6 +64,8 @@ export abstract class BasePlayer implements VmmPlayer {
   /** The error of the transport that means "the device did not do it"; undefined for anything else. */
   protected abstract refusalByDevice(error: unknown): string | undefined;
   protected abstract readonly remoteIotlb: RemoteIotlb;
+  /** Takes back what lets the device work, in the middle of a start. */
+  protected abstract disableRings(): void;
   /** The process is gone: closes what the device would see closed. */
   protected abstract abandon(): void;
 
@@ -192,11 +194,19 @@ export abstract class BasePlayer implements VmmPlayer {
     return isBehind ? viommu.translations : new IdentityDomain(ram);
   }
 
-  /** QEMU, `vhost_dev_start`: the used rings first, so that the device can begin. A ring that is not mapped is left. */
+  /** QEMU, `vhost_dev_start`: the used rings first, so that the device can begin. */
   protected pushUsedRings(queues: readonly GuestQueue[]): void {
-    if (!this.negotiation.translates) return;
-    for (const { addresses } of queues.slice(0, this.queueCount))
-      this.iotlb?.miss({ iova: addresses.used, perm: IOTLB_PERM.readWrite });
+    const { iotlb } = this;
+    if (!this.negotiation.translates || iotlb === undefined) return;
+    for (const [index, { addresses }] of queues.slice(0, this.queueCount).entries()) {
+      const unanswered = iotlb.unanswered;
+      if (iotlb.miss({ iova: addresses.used, perm: IOTLB_PERM.readWrite })) continue;
+      if (this.parts.profile.iotlb.unmappedUsedRing === "ignored") continue;
+      const why = iotlb.unanswered > unanswered ? "the guest has not mapped it" : "the device refuses it";
+      this.isRunning = false;
+      this.disableRings();
+      throw new StartRefused("back-end", `the used ring of queue ${index} cannot be mapped, as ${why}`);
+    }
   }
 
   /** Whether a MISS was answered with a mapping; undefined if it is not to be answered at all. */

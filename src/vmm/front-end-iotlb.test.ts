@@ -53,6 +53,31 @@ describe("an IOTLB that is served", () => {
       assert.equal(rig.backend.iotlbMessages(IOTLB_TYPE.UPDATE).length, before);
     }));
 
+  it("is the end of a start if a used ring cannot be mapped and the VMM looks at that, as QEMU 10.0 does", () => {
+    const start = (rig: UserRig): void => {
+      const offered = rig.frontEnd.initialize();
+      const elsewhere = rig.guest.queues.map((queue) => ({
+        ...queue,
+        addresses: { ...queue.addresses, used: 0x1234_0000n },
+      }));
+      rig.frontEnd.start(offered, elsewhere);
+    };
+    using(behind("qemu-7.2"), (rig) => {
+      start(rig);
+      rig.backend.turn();
+      assert.deepEqual(rig.backend.heard.slice(-2), ["SET_VRING_CALL q0", "SET_VRING_CALL q1"]);
+    });
+    using(behind("qemu-10.0"), (rig) => {
+      const { by, message } = refusalIn(() => start(rig));
+      assert.equal(by, "back-end");
+      assert.equal(message, "the used ring of queue 0 cannot be mapped, as the guest has not mapped it");
+      const enabled = rig.backend.messages.flatMap(({ record, payload }) =>
+        record.name === "SET_VRING_ENABLE" && payload.kind === "vringState" ? [payload.num] : [],
+      );
+      assert.deepEqual(enabled, [1, 1, 0, 0]);
+    });
+  });
+
   it("serves questions from the event loop by itself", () =>
     using(behind("qemu-7.2"), (rig) => {
       rig.run();

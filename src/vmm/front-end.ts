@@ -205,13 +205,20 @@ export class FrontEnd extends BasePlayer {
   stop(): number[] {
     if (this.died) return [];
     this.isRunning = false;
-    const indices = Array.from({ length: this.queueCount }, (_, index) => index);
-    this.#during("enable", () => {
-      for (const index of indices) this.#enable(index, false);
-    });
-    const bases = indices.map((index) => this.session.getVringBase(index));
+    this.disableRings();
+    const bases = this.#indices.map((index) => this.session.getVringBase(index));
     this.#reset();
     return bases;
+  }
+
+  protected disableRings(): void {
+    this.#during("enable", () => {
+      for (const index of this.#indices) this.#enable(index, false);
+    });
+  }
+
+  get #indices(): number[] {
+    return Array.from({ length: this.queueCount }, (_, index) => index);
   }
 
   override close(): void {

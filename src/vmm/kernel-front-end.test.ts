@@ -41,6 +41,7 @@ describe("the order of requests", () => {
           "SET_OWNER",
           "GET_FEATURES",
           ...ringSteps("CALL", "ERR"),
+          "SET_GUEST_CID",
           ...ringSteps("CALL"),
           "SET_FEATURES",
           "GET_BACKEND_FEATURES",
@@ -50,7 +51,6 @@ describe("the order of requests", () => {
           "UPDATE",
           "UPDATE",
           ...ringSteps("CALL"),
-          "SET_GUEST_CID",
           "SET_RUNNING",
         ]);
         assert.deepEqual(rig.player.stop(), [2, 2]);
@@ -61,6 +61,33 @@ describe("the order of requests", () => {
         ]);
       },
     ));
+
+  it("ends before the device runs where a used ring is not mapped and the VMM looks at that, as QEMU 10.0 does", () => {
+    const started = (name: string): string | undefined => {
+      const options = { profile: vmmLike(name), machine: BEHIND_VIOMMU, kind: "viommu" } as const;
+      let last: string | undefined;
+      using(new KernelRig(options, NEW_LINUX), (rig) => {
+        const offered = rig.player.initialize();
+        const queues = rig.guest.queues.map((queue) => ({
+          ...queue,
+          addresses: { ...queue.addresses, used: 0x1234_0000n },
+        }));
+        try {
+          rig.player.start(offered, queues);
+        } catch (error) {
+          assert.ok(error instanceof StartRefused);
+          assert.equal(
+            error.message,
+            "the used ring of queue 0 cannot be mapped, as the guest has not mapped it",
+          );
+        }
+        last = rig.kernel.heard.at(-1);
+      });
+      return last;
+    };
+    assert.equal(started("qemu-7.2-kernel"), "SET_RUNNING");
+    assert.equal(started("qemu-10.0-kernel"), "SET_VRING_KICK q1");
+  });
 
   it("goes on with a kernel that has never heard of backend features", () =>
     using(new KernelRig({ profile: vmmLike("qemu-7.2-kernel"), machine: PLAIN }, LINUX), (rig) => {
@@ -180,7 +207,7 @@ describe("each built-in VMM that drives the kernel", () => {
     it(`starts the kernel's device and stops it: ${profile.name}`, () =>
       using(new KernelRig({ profile, machine: PLAIN }, NEW_LINUX), (rig) => {
         rig.run();
-        assert.equal(rig.kernel.heard.at(-1), "SET_RUNNING");
+        assert.ok(rig.kernel.heard.includes("SET_RUNNING"));
         assert.equal(rig.player.stop().length, 2);
       }));
   }

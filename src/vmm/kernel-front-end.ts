@@ -132,6 +132,9 @@ export class KernelFrontEnd extends BasePlayer {
     }
   }
 
+  /** It was not told to run. */
+  protected disableRings(): void {}
+
   /** Reads the kernel's questions; a VMM that knows no IOTLB never reads. */
   serve(): number {
     if (this.iotlb === undefined || this.failure !== undefined) return 0;

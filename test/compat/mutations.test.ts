@@ -153,6 +153,14 @@ const MUTATIONS: readonly Mutation[] = [
     reason: /the used ring of queue 0 .* empty IOTLB/,
   },
   {
+    what: "the VMM goes on though the used rings cannot be mapped, as QEMU did before 9.2",
+    cell: "hostile-ack/qemu-10.0/bit33-auto",
+    change: vmmIotlb({ unmappedUsedRing: "ignored" }),
+    from: "fails-to-start",
+    to: "exposes",
+    reason: /^rings and buffers at addresses of the driver's choice/,
+  },
+  {
     what: "the VMM survives a question that it does not know",
     cell: "restricted-dma/crosvm-vhost-user/dpdk-like",
     change: vmmIotlb({ unexpectedMiss: "ignored" }),

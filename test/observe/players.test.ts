@@ -41,6 +41,7 @@ const NEVER_CERTAIN = [
   "backendFeatures",
   "iotlb.enables",
   "iotlb.enablesBit",
+  "iotlb.unmappedUsedRing",
 ] as const satisfies readonly FieldName[];
 /** Without a machine with a vIOMMU. */
 const NOTHING_TRANSLATED = [

@@ -21,7 +21,8 @@ const { guests, vmms } = builtinProfiles();
 
 /**
  * The matrix denies a device the guest's private memory, as a hypervisor does, and finds that it was touched. Nobody
- * denies the real program anything and nobody watches it: reaching those rings, it serves them.
+ * denies the real program anything and nobody watches it: reaching those rings, it serves them. Nor does anybody see
+ * what it reaches before a VMM gives the start up; what came out by a canary is seen.
  */
 const UNWATCHED: Partial<Record<Verdict, Verdict>> = { faults: "works" };
 
@@ -38,12 +39,11 @@ for (const guest of guests) {
       });
       try {
         await run.play();
-        const seen = judge(run.facts());
-        assert.equal(
-          seen.verdict,
-          UNWATCHED[verdict] ?? verdict,
-          `${seen.reason}; the matrix: ${cell.reason}`,
-        );
+        const facts = run.facts();
+        const seen = judge(facts);
+        const isGivenUp = verdict === "exposes" && facts.startFailure !== undefined;
+        const unwatched = isGivenUp ? "fails-to-start" : UNWATCHED[verdict];
+        assert.equal(seen.verdict, unwatched ?? verdict, `${seen.reason}; the matrix: ${cell.reason}`);
       } finally {
         run.close();
         peer.stop();

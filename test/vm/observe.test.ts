@@ -92,6 +92,7 @@ describe("observing QEMU 7.2", () => {
         "offer.own",
         "backendFeatures",
         "iotlb.enablesBit",
+        "iotlb.unmappedUsedRing",
         "iotlb.unexpectedMiss",
       ],
     );

@@ -95,6 +95,7 @@ function iotlbs({ serves, viommu, enables }: Frame): fc.Arbitrary<VmmProfile["io
       "strict-only": serves,
       never: true,
     }),
+    unmappedUsedRing: fc.constantFrom<VmmProfile["iotlb"]["unmappedUsedRing"]>("ignored", "fails"),
     unexpectedMiss: fc.constantFrom<VmmProfile["iotlb"]["unexpectedMiss"]>("ignored", "refused", "dies"),
   });
 }

@@ -93,6 +93,14 @@ const IOTLB = mapOf<VmmProfile["iotlb"]>({
       never: "Nothing.",
     }),
   },
+  unmappedUsedRing: {
+    help: "What becomes of the start where the step `used-rings` maps nothing: the guest has not, or the device refuses.",
+    shape: choice<VmmProfile["iotlb"]["unmappedUsedRing"]>({
+      ignored: "It goes on, and the device finds out.",
+      fails: "It ends: rings that were enabled are disabled, and a kernel device is not told to run.",
+    }),
+    optional: { meaning: "`ignored`", value: "ignored" },
+  },
   unexpectedMiss: {
     help: "What a MISS does to a VMM that serves none.",
     shape: choice<VmmProfile["iotlb"]["unexpectedMiss"]>({
