@@ -200,7 +200,7 @@ describe("--explain", () => {
     );
     await refuses(
       ["--explain", "plain/qemu-7.3/bit33-on"],
-      /there is no vmm profile "qemu-7\.3"; did you mean qemu-7\.2/,
+      /there is no VMM profile "qemu-7\.3"; did you mean qemu-7\.2/,
     );
     await refuses(["--explain", "plan/qemu-7.2/bit33-on"], /"plan"; did you mean plain\?/);
     await refuses(["--explain", "plain/bit33-on/qemu-7.2"], /--explain: bit33-on is a device, not a VMM$/);
@@ -334,7 +334,7 @@ describe("--list and --dump", () => {
 
 describe("a mistake", () => {
   it("in a name says which are near", async () => {
-    await refuses(["--vmm=qemu"], /there is no vmm profile "qemu"; did you mean .*qemu-7\.2/);
+    await refuses(["--vmm=qemu"], /there is no VMM profile "qemu"; did you mean .*qemu-7\.2/);
     await refuses(["--device=qemu-7.2"], /--device: qemu-7\.2 is a VMM, not a device/);
     await refuses(
       ["--guest=xyzzy"],
@@ -385,6 +385,21 @@ describe("a mistake", () => {
     assert.equal(status, 2);
     assert.match(err, /--html: .* cannot be written \(EISDIR\)/);
   });
+});
+
+it("names the user's own files again in the command that tells a story", async () => {
+  const mine = copyOf("vmm", "qemu-7.2", "own-vmm");
+  const page = join(folder, "own.html");
+  const judge: Judge = (_, vmm) => (vmm === "own-vmm" ? "faults" : "works");
+  const explain = `bit33 compat --explain plain/own-vmm/bit33-on --vmm ${mine}`;
+  const where = ["--guest=plain", "--device=bit33-on"];
+  const matrix = await run([...where, "--vmm", mine, "--vmm=qemu-7.2", "--html", page], judge);
+  assert.ok(matrix.out.endsWith(`\n  ${explain}`), matrix.out);
+  assert.ok(readFileSync(page, "utf8").includes(`"--vmm ${mine}"`));
+  const compared = await run([...where, "--before=qemu-7.2", "--after", mine], judge);
+  assert.ok(compared.out.endsWith(`\n${explain} tells how it comes about.`), compared.out);
+  const told = await run(explain.split(" ").slice(2), judge);
+  assert.equal(told.status, 0, told.err);
 });
 
 it("the help fits a terminal and names every option", async () => {

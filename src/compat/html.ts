@@ -21,6 +21,8 @@ export interface PageContext {
   readonly sentenceOf?: (guest: string) => string | undefined;
   /** What a VMM or device is, to be shown at its name. */
   readonly programOf?: (kind: "vmm" | "device", name: string) => string | undefined;
+  /** The options that name the files of a cell which are the user's own; empty for none. */
+  readonly filesOf?: (cell: Cell) => string;
 }
 
 export function page(cells: readonly Cell[], context: PageContext): string {
@@ -45,7 +47,7 @@ export function page(cells: readonly Cell[], context: PageContext): string {
     ...blocks.flatMap((each) => blockHtml(each, context)),
     "</main>",
     '<dialog aria-labelledby="story-heading"></dialog>',
-    `<script type="application/json" id="data">${scriptSafeJson(pageData(cells))}</script>`,
+    `<script type="application/json" id="data">${scriptSafeJson(pageData(cells, context.filesOf))}</script>`,
     `<script>${SCRIPT}</script>`,
     "</body>",
     "</html>",

@@ -9,7 +9,7 @@ import { quoted } from "../config/quoted.js";
 import { nearWords } from "../config/suggest.js";
 import type { DeviceProfile } from "./device-profile.js";
 import type { GuestProfile } from "./guest-profile.js";
-import type { ProfileKind, ProfileOfKind } from "./profile.js";
+import { KIND_NAMES, type ProfileKind, type ProfileOfKind } from "./profile.js";
 import { readProfileOf } from "./schema/index.js";
 import type { VmmProfile } from "./vmm-profile.js";
 
@@ -113,7 +113,7 @@ function assertBuiltin(kind: ProfileKind, name: string): void {
   if (names.includes(name)) return;
   const near = nearWords(name, names);
   const hint = near.length === 0 ? "" : `did you mean ${near.join(" or ")}? `;
-  const problem = `there is no ${kind} profile ${quoted(name)}; ${hint}\`bit33 compat --list\` names all of them`;
+  const problem = `there is no ${KIND_NAMES[kind]} profile ${quoted(name)}; ${hint}\`bit33 compat --list\` names all of them`;
   throw new ConfigError("profile-unknown", "", problem);
 }
 

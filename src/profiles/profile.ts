@@ -12,3 +12,6 @@ export interface ProfileOfKind {
 export const PROFILE_KINDS = ["guest", "vmm", "device"] as const satisfies readonly (keyof ProfileOfKind)[];
 export type ProfileKind = (typeof PROFILE_KINDS)[number];
 export type Profile = ProfileOfKind[ProfileKind];
+
+/** As a sentence has them. */
+export const KIND_NAMES = { guest: "guest", vmm: "VMM", device: "device" } as const;

@@ -62,7 +62,7 @@ describe("the command bit33 observe", { concurrency: 2 }, () => {
     ],
     ["a path too long for a socket", ["--socket", "s".repeat(200)], /200 bytes, a socket's has 107/],
     ["a profile name with blanks", ["--socket", "s", "--name", "My VMM"], /--name: .* no profile name/],
-    ["an unknown base", ["--socket", "s", "--base", "qemu-7.3"], /there is no vmm profile "qemu-7.3"/],
+    ["an unknown base", ["--socket", "s", "--base", "qemu-7.3"], /there is no VMM profile "qemu-7.3"/],
     ["a base of the other transport", ["--socket", "s", "--base", "crosvm-2022-07"], /--base: .*kernel/],
   ];
   for (const [what, args, message] of mistakes) {

@@ -18,7 +18,7 @@ import {
 } from "../../compat/mail-text.js";
 import type { RunMatrix } from "../../compat/matrix.js";
 import { narrative } from "../../compat/narrative.js";
-import { type Cell, type CellRecord, cellName } from "../../compat/record.js";
+import type { Cell, CellRecord } from "../../compat/record.js";
 import { runMatrix } from "../../compat/run-matrix.js";
 import { countOfCells, table, verdictCounts } from "../../compat/table.js";
 import { counted } from "../../compat/text.js";
@@ -27,7 +27,7 @@ import type { Profile } from "../../profiles/profile.js";
 import { EXIT_FAILURE, EXIT_OK, processTerminal, type Terminal } from "../terminal.js";
 import { UsageError } from "../usage-error.js";
 import { packageVersion } from "../version.js";
-import { againCommand } from "./again.js";
+import { againCommand, explainCommand, fileOptions } from "./again.js";
 import type { Choice } from "./choices.js";
 import type { CompareRequest, ExplainRequest, MatrixRequest } from "./request.js";
 import { processScreen, type Screen } from "./screen.js";
@@ -64,7 +64,7 @@ export async function answerMatrix(request: MatrixRequest, around: Surroundings)
   if (json) for (const cell of cells) terminal.print(jsonLine(cell, false));
   else {
     for (const line of table(cells, { ...screen, sentenceOf })) terminal.print(line);
-    for (const line of closing(cells, seconds, screen)) terminal.print(line);
+    for (const line of closing(request, cells, seconds, screen)) terminal.print(line);
   }
   const command = againCommand(request);
   if (html !== undefined) {
@@ -78,6 +78,7 @@ export async function answerMatrix(request: MatrixRequest, around: Surroundings)
       date: around.now(),
       sentenceOf,
       programOf,
+      filesOf: (cell) => fileOptions(request, cell).map(shellWord).join(" "),
     });
     write("--html", html, text);
     terminal.complain(`bit33: wrote the page ${html}`);
@@ -135,8 +136,10 @@ export async function answerCompare(request: CompareRequest, around: Surrounding
       for (const line of lines) terminal.print(line);
     }
     const [first] = [...worse, ...better];
-    if (first !== undefined)
-      terminal.print(`\nbit33 compat --explain ${cellName(first.after)} tells how it comes about.`);
+    if (first !== undefined) {
+      const explain = explainCommand(request, first.after).map(shellWord).join(" ");
+      terminal.print(`\n${explain} tells how it comes about.`);
+    }
   }
   if (mail !== undefined) {
     const context = { command: againCommand(request), version };
@@ -159,7 +162,12 @@ async function run(
 }
 
 /** The last lines of a matrix. */
-function closing(cells: readonly Cell[], seconds: number, { paint }: Screen): string[] {
+function closing(
+  request: MatrixRequest,
+  cells: readonly Cell[],
+  seconds: number,
+  { paint }: Screen,
+): string[] {
   const worst = worstCell(cells);
   const example = worst ?? cells.find(({ verdict }) => verdict !== null);
   return [
@@ -171,7 +179,7 @@ function closing(cells: readonly Cell[], seconds: number, { paint }: Screen): st
       : [
           "",
           "The story of a combination, such as this one:",
-          `  bit33 compat --explain ${cellName(example)}`,
+          `  ${explainCommand(request, example).map(shellWord).join(" ")}`,
         ]),
   ];
 }

@@ -5,7 +5,7 @@
 import { ConfigError } from "../../config/errors.js";
 import { nearWords } from "../../config/suggest.js";
 import { BUILTIN_NAMES, builtin, builtinText } from "../../profiles/builtin.js";
-import { PROFILE_KINDS, type ProfileKind, type ProfileOfKind } from "../../profiles/profile.js";
+import { KIND_NAMES, PROFILE_KINDS, type ProfileKind, type ProfileOfKind } from "../../profiles/profile.js";
 import { resolveProfile } from "../../profiles/resolve.js";
 
 /** A profile, and how the user named it. */
@@ -13,12 +13,6 @@ export interface Choice<Kind extends ProfileKind = ProfileKind> {
   readonly word: string;
   readonly profile: ProfileOfKind[Kind];
 }
-
-export const KIND_NAMES: Readonly<Record<ProfileKind, string>> = {
-  guest: "guest",
-  vmm: "VMM",
-  device: "device",
-};
 
 export function builtinOf<Kind extends ProfileKind>(kind: Kind): readonly ProfileOfKind[Kind][] {
   return BUILTIN_NAMES[kind].map((name) => builtin(kind, name));

@@ -9,10 +9,10 @@ import type { Matrix } from "../../compat/matrix.js";
 import { VERDICTS, type Verdict } from "../../compat/record.js";
 import { ConfigError } from "../../config/errors.js";
 import { didYouMean } from "../../config/suggest.js";
-import type { ProfileKind, ProfileOfKind } from "../../profiles/profile.js";
+import { KIND_NAMES, type ProfileKind, type ProfileOfKind } from "../../profiles/profile.js";
 import type { GivenOption, OptionTable } from "../options.js";
 import { UsageError } from "../usage-error.js";
-import { builtinOf, type Choice, choose, chooseEither, KIND_NAMES } from "./choices.js";
+import { builtinOf, type Choice, choose, chooseEither } from "./choices.js";
 
 export const OPTIONS = {
   guest: { argument: "G", repeatable: true, help: "only this guest: a name, or a file of your own" },

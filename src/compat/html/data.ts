@@ -19,13 +19,15 @@ export interface PageCell {
   readonly sources: readonly number[];
   readonly assumed: number;
   readonly summary: number;
+  /** Options for the command that runs it again. */
+  readonly files: number;
   /** Of guest, VMM and device. */
   readonly beliefs: readonly [number, number, number];
   /** Kind, actor, text, and 1 where belief and fact part. */
   readonly steps: readonly (readonly [number, number, number, 0 | 1])[];
 }
 
-export function pageData(cells: readonly Cell[]): PageData {
+export function pageData(cells: readonly Cell[], filesOf: (cell: Cell) => string = () => ""): PageData {
   const indices = new Map<string, number>();
   const index = (text: string): number => {
     const known = indices.get(text);
@@ -43,6 +45,7 @@ export function pageData(cells: readonly Cell[]): PageData {
       sources: cell.sources.map(index),
       assumed: index(assumptions(cell.config)),
       summary: index(story.summary),
+      files: index(filesOf(cell)),
       beliefs: [index(story.beliefs.guest), index(story.beliefs.vmm), index(story.beliefs.device)],
       steps: story.steps.map(({ kind, actor, text, parting }) => [
         index(kind),

@@ -62,7 +62,7 @@ function show(name) {
     rows([
       ["evidence", text(cell.evidence)],
       ["sources", cell.sources.map((source) => make("div", text(source)))],
-      ["again", make("code", "bit33 compat --explain " + name)],
+      ["again", make("code", ("bit33 compat --explain " + name + " " + text(cell.files)).trimEnd())],
     ]),
   );
   if (!dialog.open) dialog.showModal();
