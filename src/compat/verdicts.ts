@@ -20,7 +20,7 @@ export const VERDICT_TEXTS: Readonly<Record<Verdict, VerdictText>> = {
     meaning:
       "Data went both ways between the guest's program and the host's, arrived as it was sent, and the device touched nothing but what the guest had given it at that moment.",
     found:
-      "The guest opens a connection to the host and the host one to the guest; each end compares what it received with what the other sent. Every access of the device is checked against what the guest shared and mapped when it happened. Behind a vIOMMU, further buffers point at pages that are mapped for nobody, by guest-physical and by user address, and these pages stayed as they were.",
+      "The guest opens a connection to the host and the host one to the guest; each end compares what it received with what the other sent. Every access of the device is checked against what the guest shared and mapped when it happened. Behind a vIOMMU, further buffers point at pages that are mapped for nobody, by guest-physical and by user address, and these pages stayed as they were. (Not with `iommu=pt`, where every page is mapped.)",
     todo: "Nothing. If the evidence is `derived` or `proposed`, this says what the sources say, not that somebody has seen it.",
   },
   refused: {
