@@ -347,7 +347,7 @@ describe("a mistake", () => {
     await refuses(["--vmm", bad], /^bit33: .*bad\.yaml:\d+:\d+: /);
     await refuses(
       ["--vmm", copyOf("device", "linux-5.15", "other")],
-      /other\.yaml:\d+:\d+: this describes a device, and a vmm was asked for/,
+      /other\.yaml:\d+:\d+: this describes a device, and a VMM was asked for/,
     );
     await refuses(
       ["--vmm", join(folder, "missing.yaml")],
@@ -385,6 +385,15 @@ describe("a mistake", () => {
     assert.equal(status, 2);
     assert.match(err, /--html: .* cannot be written \(EISDIR\)/);
   });
+});
+
+it("lets no gate pass through which nothing came", async () => {
+  const judged = await run(["--guest=plain", "--vmm=qemu-7.2", "--device=linux-5.15", "--fail-on=faults"]);
+  assert.equal(judged.status, 2);
+  assert.match(judged.err, /^bit33: --fail-on: no combination applies/);
+  const compared = await run(["--before=linux-5.15", "--after=bit33-auto"]);
+  assert.equal(compared.status, 2);
+  assert.match(compared.out, /^No combination applies to both linux-5\.15 and bit33-auto/);
 });
 
 it("names the user's own files again in the command that tells a story", async () => {

@@ -39,7 +39,8 @@ const HELP = [
   "  bit33 compat --vmm ./my-vmm.yaml --fail-on faults,corrupts,exposes",
   "",
   "Exit status: 0 if all is well, 1 if a verdict got worse (--before, --after) or",
-  "is one of --fail-on, 2 if the command line or a file has to be changed.",
+  "is one of --fail-on, 2 if the command line or a file has to be changed, or if",
+  "there is nothing to compare or to judge.",
 ].join("\n");
 
 const TITLES = { guest: "Guests", vmm: "VMMs", device: "Devices" } as const;

@@ -15,7 +15,9 @@ export type UsageErrorCode =
   | "argument-unexpected"
   | "word-malformed"
   | "feature-unknown"
+  | "nothing-to-compare"
   | "nothing-to-decode"
+  | "nothing-to-judge"
   | "nothing-to-mail"
   | "nothing-to-serve";
 

@@ -14,6 +14,12 @@ export interface YamlEntry {
   readonly value: unknown;
 }
 
+/** Errors of which the parser's own words tell nobody what to do, or only a programmer. */
+const SAID_BETTER: Readonly<Partial<Record<string, string>>> = {
+  BLOCK_AS_IMPLICIT_KEY: "this looks like a key within a value; put a text with a colon in it into quotes",
+  MULTIPLE_DOCS: "a second document begins here; keep one to a file",
+};
+
 /** One file, with what is needed to turn an offset into a place. Nodes are passed around as `unknown`. */
 export class YamlFile {
   readonly #lines = new LineCounter();
@@ -29,9 +35,7 @@ export class YamlFile {
     const [syntaxError] = this.#document.errors;
     if (syntaxError !== undefined) {
       const place = this.#placeAt(syntaxError.pos[0]);
-      const advice =
-        syntaxError.code === "BLOCK_AS_IMPLICIT_KEY" ? "; put a text with a colon in it into quotes" : "";
-      const problem = `this is not valid YAML: ${syntaxError.message}${advice}`;
+      const problem = `this is not valid YAML: ${SAID_BETTER[syntaxError.code] ?? syntaxError.message}`;
       throw new ConfigError("yaml-syntax", place, problem, { cause: syntaxError });
     }
   }

@@ -90,6 +90,9 @@ export async function answerMatrix(request: MatrixRequest, around: Surroundings)
     };
     writeMail(mail, matrixMail(cells, sideOf, { command, version }), around);
   }
+  // A gate that lets everything pass since nothing came is worse than none.
+  if (failOn.size > 0 && cells.every(({ verdict }) => verdict === null))
+    throw new UsageError("nothing-to-judge", "no combination applies; name others", "--fail-on");
   return cells.some(({ verdict }) => verdict !== null && failOn.has(verdict)) ? EXIT_FAILURE : EXIT_OK;
 }
 
@@ -145,6 +148,8 @@ export async function answerCompare(request: CompareRequest, around: Surrounding
     const context = { command: againCommand(request), version };
     writeMail(mail, changeMail(comparison, sides, context), around);
   }
+  if (worse.length + better.length + comparison.unchanged === 0)
+    throw new UsageError("nothing-to-compare", "no combination applies to both", "--before, --after");
   return worse.length > 0 ? EXIT_FAILURE : EXIT_OK;
 }
 

@@ -1,7 +1,7 @@
 /** Profiles as files: read, written and described by one schema. */
 import { Document, isMap, isScalar } from "yaml";
 import { YamlFile } from "../../config/yaml-file.js";
-import { PROFILE_KINDS, type Profile, type ProfileKind, type ProfileOfKind } from "../profile.js";
+import { KIND_NAMES, PROFILE_KINDS, type Profile, type ProfileKind, type ProfileOfKind } from "../profile.js";
 import { variantsOf } from "./collections.js";
 import { DEVICE_RULES, DEVICE_SCHEMA } from "./device-schema.js";
 import { GUEST_RULES, GUEST_SCHEMA } from "./guest-schema.js";
@@ -54,8 +54,13 @@ export function readProfileOf<Kind extends ProfileKind>(
   const file = new YamlFile(text, fileName);
   const stated = file.entries(file.root)?.find(({ key }) => file.keyText(key) === KIND_KEY)?.value;
   const word = file.text(stated);
-  if (word !== kind && PROFILE_KINDS.some((other) => other === word)) {
-    file.refuse("profile-kind", stated, `this describes a ${word}, and a ${kind} was asked for`);
+  const other = PROFILE_KINDS.find((each) => each === word);
+  if (other !== undefined && other !== kind) {
+    file.refuse(
+      "profile-kind",
+      stated,
+      `this describes a ${KIND_NAMES[other]}, and a ${KIND_NAMES[kind]} was asked for`,
+    );
   }
   // The tag was read as `kind`, or reading it fails.
   return PROFILE.read(new Source(file, file.root)) as ProfileOfKind[Kind];

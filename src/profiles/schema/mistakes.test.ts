@@ -146,8 +146,14 @@ describe("a profile file", () => {
       edits: [["summary: One", "summary: Two: One"]],
       code: "yaml-syntax",
       line:
-        "my.yaml:4:10: this is not valid YAML: Nested mappings are not allowed in compact mappings; " +
+        "my.yaml:4:10: this is not valid YAML: this looks like a key within a value; " +
         "put a text with a colon in it into quotes",
+    },
+    {
+      what: "is two documents",
+      edits: [["dma: ", "---\ndma: "]],
+      code: "yaml-syntax",
+      line: "my.yaml:6:1: this is not valid YAML: a second document begins here; keep one to a file",
     },
     {
       what: "does not say what it is",
@@ -368,7 +374,7 @@ describe("a profile file", () => {
       (error) =>
         error instanceof ConfigError &&
         error.code === "profile-kind" &&
-        error.line === "my.yaml:1:10: this describes a guest, and a vmm was asked for",
+        error.line === "my.yaml:1:10: this describes a guest, and a VMM was asked for",
     );
   });
 });
