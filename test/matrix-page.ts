@@ -34,7 +34,7 @@ export async function matrixPage(): Promise<string> {
     ...table(cells, { width: WIDTH, sentenceOf }),
     "",
     countOfCells(cells),
-    verdictCounts(cells),
+    ...verdictCounts(cells, WIDTH),
   ];
   return `${HEAD}\n\n\`\`\`text\n${lines.join("\n")}\n\`\`\`\n`;
 }

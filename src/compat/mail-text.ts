@@ -97,7 +97,7 @@ export function matrixMail(
     body: [
       ...wrap(`${countOfCells(cells)}.`, MAIL_WIDTH),
       "",
-      ...wrap(verdictCounts(cells), MAIL_WIDTH, { first: "  " }),
+      ...verdictCounts(cells, MAIL_WIDTH - 2).map((line) => `  ${line}`),
       "",
       ...section(bad.length === 0 ? [] : ["Who breaks:", ...whoBreaks(bad)]),
       ...(worst === undefined ? [] : section(worstStory(worst))),

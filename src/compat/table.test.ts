@@ -121,6 +121,10 @@ describe("the table", () => {
 });
 
 it("verdicts are counted best first, without those that do not occur", () => {
-  assert.equal(verdictCounts(CELLS), "works 2 · fails-to-start 1 · stalls 1");
+  assert.deepEqual(verdictCounts(CELLS, 80), ["works 2 · fails-to-start 1 · stalls 1"]);
+  assert.deepEqual(
+    verdictCounts(CELLS, 30, (_, text) => `<${text}>`),
+    ["<works 2> · <fails-to-start 1> ·", "<stalls 1>"],
+  );
   assert.equal(countOfCells(CELLS), "12 combinations: 4 ran, 8 do not apply");
 });

@@ -45,12 +45,22 @@ export function table(cells: readonly Cell[], options: TableOptions): string[] {
   return [...blocks.flatMap((lines) => [...lines, ""]), ...legend];
 }
 
+const NO_BREAK = "\u00a0";
+
 /** `works 12 · refused 3`, worst last. */
-export function verdictCounts(cells: readonly Cell[], paint: Paint = PLAIN): string {
-  return VERDICTS.flatMap((verdict) => {
+export function verdictCounts(cells: readonly Cell[], width: number, paint: Paint = PLAIN): string[] {
+  const counts = VERDICTS.flatMap((verdict) => {
     const count = cells.filter((cell) => cell.verdict === verdict).length;
-    return count === 0 ? [] : [paint(verdict, `${verdict} ${count}`)];
-  }).join(" · ");
+    return count === 0 ? [] : [{ verdict, text: `${verdict} ${count}` }];
+  });
+  // A verdict stays with its number. Painted last: colours have no width.
+  const unbroken = counts.map(({ text }) => text.replace(" ", NO_BREAK)).join(" · ");
+  return wrap(unbroken, width).map((line) =>
+    counts.reduce(
+      (told, { verdict, text }) => told.replace(text, paint(verdict, text)),
+      line.replaceAll(NO_BREAK, " "),
+    ),
+  );
 }
 
 /** One guest. */

@@ -171,14 +171,14 @@ function closing(
   request: MatrixRequest,
   cells: readonly Cell[],
   seconds: number,
-  { paint }: Screen,
+  { paint, width }: Screen,
 ): string[] {
   const worst = worstCell(cells);
   const example = worst ?? cells.find(({ verdict }) => verdict !== null);
   return [
     "",
     `${countOfCells(cells)}, in ${seconds.toFixed(1)} s.`,
-    ...(example === undefined ? [] : [verdictCounts(cells, paint)]),
+    ...(example === undefined ? [] : verdictCounts(cells, width, paint)),
     ...(example === undefined
       ? []
       : [
