@@ -112,7 +112,8 @@ describe("a cell", () => {
     for (let i = 0; i < 6; i++) await round();
     assert.equal(openDescriptors(), before.descriptors);
     const grown = mappedKib() - before.mapped;
-    assert.ok(grown < 4 * 1024, `after ${6 * names.length} more cells ${grown} KiB more are mapped`);
+    // A cell has 3 MiB, so a cell in ten would show; node's own heap moves by some MiB, more on a busy machine.
+    assert.ok(grown < 32 * 1024, `after ${6 * names.length} more cells ${grown} KiB more are mapped`);
   });
 });
 
