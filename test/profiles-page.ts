@@ -16,8 +16,8 @@ says. The built-in ones are files of the same form, in \`profiles/\`; \`bit33 co
     bit33 compat --dump qemu-10.0 > my-vmm.yaml
     bit33 compat --vmm ./my-vmm.yaml
 
-In what is changed, \`name\` has to be another one and \`evidence\` to be \`derived\`: the profile that was printed may have
-been checked against its program, and the changed one was not. The table believes what the file says.
+Give what is changed another \`name\`. The profile that was printed may have been checked against its program, and the
+changed one was not: \`evidence: executed\` in a file that differs from the built-in one counts as \`derived\`.
 
 A word with a slash in it, or ending in \`.yaml\` or \`.yml\`, is taken for a file, any other for a built-in profile's name.
 \`--guest\` and \`--device\` take files in the same way. A mistake in a file is reported with its line and column.

@@ -42,6 +42,21 @@ describe("a word for a profile", () => {
     );
   });
 
+  it("is as good as derived if the file says executed and is not what was checked", () => {
+    const path = join(folder, "edited.yaml");
+    const text = builtinText("vmm", "qemu-7.2");
+    writeFileSync(path, text);
+    assert.equal(resolveProfile("vmm", path).evidence, "executed");
+    for (const [from, to] of [
+      ["queues: 2", "queues: 3"],
+      ["name: qemu-7.2", "name: my-vmm"],
+    ] as const) {
+      assert.ok(text.includes(from));
+      writeFileSync(path, text.replace(from, to));
+      assert.equal(resolveProfile("vmm", path).evidence, "derived");
+    }
+  });
+
   it("is refused at the file's own words if the file is of another kind, or has a mistake", () => {
     const path = join(folder, "guest.yaml");
     writeFileSync(path, builtinText("guest", "protected").replace("dma: protected", "dma: protect"));
