@@ -1,0 +1,394 @@
+/**
+ * A virtio-vsock driver for measuring: it must not be what limits a device, and must not favour one. Headers and
+ * descriptors are prepared; of a packet only the header fields that have to change are written, and payload is neither
+ * written nor read. Credit is obeyed and given as Linux does. One thread that does nothing else.
+ *
+ * What Linux 6.12 does and this does as well: receive buffers of one descriptor of 3776 bytes; a data packet is a
+ * descriptor for the header and one for the payload (direct ones: no indirect table, as not every device offers it);
+ * all packets that fit are made available before the device is kicked; notifications are asked for before sleeping only.
+ */
+
+import { GuestRam } from "../src/guest/guest-ram.js";
+import { EPOLLET, EPOLLIN, Epoll } from "../src/linux/epoll.js";
+import { view } from "../src/linux/mapping.js";
+import { builtinVmm } from "../src/profiles/builtin.js";
+import { F, has, maskOf } from "../src/virtio/index.js";
+import { DescFlag } from "../src/virtqueue/layout.js";
+import { FrontEnd } from "../src/vmm/front-end.js";
+import { machineFor } from "../src/vmm/virtual-machine.js";
+import { HEADER_BYTES, HEADER_LAYOUT, HOST_CID, Op, Shutdown, SocketType } from "../src/vsock/header.js";
+import { PreparedRing } from "./prepared-ring.js";
+
+/** SKB_WITH_OVERHEAD(4096) on x86-64. */
+const RECEIVE_BUFFER_BYTES = 3776;
+const PAGE = 4096;
+/** VIRTIO_VSOCK_MAX_PKT_BUF_SIZE. */
+export const LARGEST_PAYLOAD_BYTES = 64 * 1024;
+/** Linux's default buffer of a vsock socket, VSOCK_DEFAULT_BUFFER_SIZE. */
+const BUFFER_BYTES = 256 * 1024;
+/** Headers do not share cache lines. */
+const HEADER_STRIDE = 64;
+const STALL_MS = 2000;
+
+const word = (name: (typeof HEADER_LAYOUT)[number]["name"]): number => {
+  const field = HEADER_LAYOUT.find((entry) => entry.name === name);
+  return (field?.offset ?? 0) >> 2;
+};
+const SRC_CID = word("srcCid");
+const DST_CID = word("dstCid");
+const SRC_PORT = word("srcPort");
+const DST_PORT = word("dstPort");
+const LEN = word("len");
+/** `type` in the lower half, `op` in the upper one. */
+const TYPE_OP = word("type");
+const FLAGS = word("flags");
+const BUF_ALLOC = word("bufAlloc");
+const FWD_CNT = word("fwdCnt");
+
+/** One connection, as far as a driver that keeps no data has to know it. */
+export class Link {
+  isOpen = false;
+  /** Of the device: what it takes, and what it has taken; counters modulo 2^32. */
+  peerBufAlloc = 0;
+  peerFwdCnt = 0;
+  sent = 0;
+  received = 0;
+  /** `fwd_cnt` of the packet that told it last. */
+  told = 0;
+  /** What is left of the message that is being sent. */
+  messageLeft = 0;
+  /** In the queue of those that may send. */
+  isReady = false;
+  /** What the other side said that it will not do any more. */
+  shut = 0;
+
+  constructor(
+    readonly localPort: number,
+    readonly peerPort: number,
+  ) {}
+
+  get credit(): number {
+    return Math.max(0, this.peerBufAlloc - ((this.sent - this.peerFwdCnt) >>> 0));
+  }
+}
+
+/** What a kind of work does with what comes. Everything is called from within `turn`. */
+export interface Events {
+  opened?(link: Link): void;
+  /** Credit may have grown. */
+  credited?(link: Link): void;
+  data?(link: Link, bytes: number): void;
+  closed?(link: Link): void;
+}
+
+interface Control {
+  readonly localPort: number;
+  readonly peerPort: number;
+  readonly op: number;
+  readonly flags: number;
+  readonly fwdCnt: number;
+}
+
+export class MeasuringDriver {
+  readonly receiveRing: PreparedRing;
+  readonly transmitRing: PreparedRing;
+  events: Events = {};
+  /** How often it slept. */
+  sleeps = 0;
+
+  readonly #ram = new GuestRam();
+  readonly #frontEnd: FrontEnd;
+  readonly #cid: number;
+  readonly #epoll = new Epoll();
+  readonly #links = new Map<number, Link>();
+  /** Who got the last packet: streams come in runs. */
+  #latest: Link | undefined;
+
+  readonly #dataSlots: number;
+  readonly #freeData: number[] = [];
+  readonly #freeControl: number[] = [];
+  readonly #pending: Control[] = [];
+  /** All headers of the transmit ring, as words, a stride each. */
+  readonly #headers: Uint32Array;
+  readonly #payloadGpa: number;
+  /** What the payload descriptor of each slot says: written only where it changes. */
+  readonly #payloadBytes: Uint32Array;
+  readonly #received: Uint32Array;
+
+  /** Connects to the back-end at `socketPath` and starts it, in QEMU's order. */
+  constructor(socketPath: string, size: number) {
+    const ram = this.#ram;
+    this.#frontEnd = new FrontEnd({
+      socket: socketPath,
+      profile: builtinVmm("qemu-7.2"),
+      machine: machineFor("direct"),
+      ram,
+      viommu: undefined,
+    });
+    const offered = this.#frontEnd.initialize();
+    const features = offered & maskOf(F.VERSION_1, F.EVENT_IDX);
+    const eventIdx = has(features, F.EVENT_IDX);
+    this.receiveRing = new PreparedRing(ram, size, eventIdx);
+    this.transmitRing = new PreparedRing(ram, size, eventIdx);
+    this.#cid = this.#frontEnd.readCid();
+
+    const receiveBlock = ram.allocate(size * PAGE);
+    this.#received = new Uint32Array(view(receiveBlock.host, receiveBlock.bytes)).fill(0);
+    for (let i = 0; i < size; i++)
+      this.receiveRing.rings.setDescriptor(
+        i,
+        receiveBlock.gpa + i * PAGE,
+        0,
+        RECEIVE_BUFFER_BYTES,
+        DescFlag.WRITE,
+      );
+
+    // Data packets take two descriptors, control packets one.
+    const controlSlots = size >> 3;
+    this.#dataSlots = (size - controlSlots) >> 1;
+    this.#payloadBytes = new Uint32Array(this.#dataSlots);
+    const slots = this.#dataSlots + controlSlots;
+    const headers = ram.allocate(slots * HEADER_STRIDE);
+    this.#headers = new Uint32Array(view(headers.host, headers.bytes)).fill(0);
+    const payload = ram.allocate(this.#dataSlots * LARGEST_PAYLOAD_BYTES);
+    this.#payloadGpa = payload.gpa;
+    // Written once, so that there are pages; never again.
+    new Uint8Array(view(payload.host, payload.bytes)).fill(0x55);
+    const { rings } = this.transmitRing;
+    for (let slot = 0; slot < slots; slot++) {
+      const at = slot * (HEADER_STRIDE >> 2);
+      this.#headers[at + SRC_CID] = this.#cid;
+      this.#headers[at + DST_CID] = HOST_CID;
+      this.#headers[at + BUF_ALLOC] = BUFFER_BYTES;
+      const head = this.#headOf(slot);
+      rings.setDescriptor(head, headers.gpa + slot * HEADER_STRIDE, 0, HEADER_BYTES, 0);
+      if (slot < this.#dataSlots) {
+        rings.link(head, head + 1);
+        this.#freeData.push(slot);
+      } else this.#freeControl.push(slot);
+    }
+
+    this.#frontEnd.start(features, [this.receiveRing, this.transmitRing]);
+    for (let i = 0; i < size; i++) this.receiveRing.post(i);
+    this.receiveRing.publish();
+    this.#epoll.add(this.receiveRing.callFd, EPOLLIN | EPOLLET, 0);
+    this.#epoll.add(this.transmitRing.callFd, EPOLLIN | EPOLLET, 1);
+  }
+
+  #headOf(slot: number): number {
+    return slot < this.#dataSlots ? 2 * slot : slot + this.#dataSlots;
+  }
+
+  #slotOf(head: number): number {
+    return head < 2 * this.#dataSlots ? head >> 1 : head - this.#dataSlots;
+  }
+
+  #payloadOf(slot: number): number {
+    return this.#payloadGpa + slot * LARGEST_PAYLOAD_BYTES;
+  }
+
+  get linkCount(): number {
+    return this.#links.size;
+  }
+
+  // ---- sending -------------------------------------------------------------------------------------------------
+
+  get canSendData(): boolean {
+    return this.#freeData.length > 0;
+  }
+
+  /** Sends so many bytes of payload; there is a slot, and credit for them. */
+  sendData(link: Link, bytes: number): void {
+    const slot = this.#freeData.pop() as number;
+    const at = slot * (HEADER_STRIDE >> 2);
+    const headers = this.#headers;
+    headers[at + SRC_PORT] = link.localPort;
+    headers[at + DST_PORT] = link.peerPort;
+    headers[at + LEN] = bytes;
+    headers[at + TYPE_OP] = SocketType.STREAM | (Op.RW << 16);
+    headers[at + FWD_CNT] = link.received;
+    const head = 2 * slot;
+    if (this.#payloadBytes[slot] !== bytes) {
+      this.#payloadBytes[slot] = bytes;
+      this.transmitRing.rings.setDescriptor(head + 1, this.#payloadOf(slot), 0, bytes, 0);
+    }
+    link.told = link.received;
+    link.sent = (link.sent + bytes) >>> 0;
+    this.transmitRing.post(head);
+  }
+
+  /** Opens a connection to a host port; `opened` or `closed` follows. */
+  open(localPort: number, port: number): Link {
+    const link = new Link(localPort, port);
+    this.#links.set(keyOf(localPort, port), link);
+    this.#control(link, Op.REQUEST, 0);
+    return link;
+  }
+
+  /** Asks for the end; the device answers with RST, and `closed` follows. */
+  close(link: Link): void {
+    this.#control(link, Op.SHUTDOWN, Shutdown.BOTH);
+  }
+
+  /** Ends it at once. */
+  reset(link: Link): void {
+    this.#control(link, Op.RST, 0);
+    this.#forget(link);
+  }
+
+  resetAll(): void {
+    for (const link of [...this.#links.values()]) this.reset(link);
+    while (this.#pending.length > 0 || this.transmitRing.inFlight > 0) this.turnOrStall(true);
+  }
+
+  #control({ localPort, peerPort, received }: Link, op: number, flags: number): void {
+    this.#send({ localPort, peerPort, op, flags, fwdCnt: received });
+  }
+
+  #send(control: Control): void {
+    const slot = this.#freeControl.pop();
+    if (slot === undefined) {
+      this.#pending.push(control);
+      return;
+    }
+    const at = slot * (HEADER_STRIDE >> 2);
+    const headers = this.#headers;
+    headers[at + SRC_PORT] = control.localPort;
+    headers[at + DST_PORT] = control.peerPort;
+    headers[at + TYPE_OP] = SocketType.STREAM | (control.op << 16);
+    headers[at + FLAGS] = control.flags;
+    headers[at + FWD_CNT] = control.fwdCnt;
+    this.transmitRing.post(this.#headOf(slot));
+  }
+
+  // ---- one turn ------------------------------------------------------------------------------------------------
+
+  /**
+   * Takes what the device has returned and shows it what was posted since the last turn. If there was nothing to take,
+   * sleeps until there is, `timeoutMs` at most; returns false if nothing came. `fullRing` says that the work waits for
+   * room in the transmit ring: then half of what is there has to come back first.
+   */
+  turn(timeoutMs: number, fullRing = false): boolean {
+    const hasTaken = this.#take();
+    this.receiveRing.publish();
+    this.transmitRing.publish();
+    if (hasTaken) return true;
+    const { receiveRing, transmitRing } = this;
+    const waitsForRoom = fullRing || this.#pending.length > 0;
+    const isQuiet = receiveRing.arm(0) && (!waitsForRoom || transmitRing.arm(transmitRing.inFlight >> 1));
+    if (!isQuiet || timeoutMs === 0) return !isQuiet;
+    this.sleeps++;
+    return this.#epoll.wait(timeoutMs) > 0;
+  }
+
+  /** As `turn`, for work that always has something to wait for: a device that does not go on is an error. */
+  turnOrStall(fullRing = false): void {
+    if (!this.turn(STALL_MS, fullRing) && !this.#take())
+      throw new Error(
+        `the device has returned nothing for ${STALL_MS} ms: ${this.transmitRing.inFlight} packets are with it, ${this.#links.size} connections`,
+      );
+  }
+
+  #take(): boolean {
+    let hasTaken = false;
+    const { receiveRing, transmitRing } = this;
+    for (let head = transmitRing.take(); head >= 0; head = transmitRing.take()) {
+      const slot = this.#slotOf(head);
+      (slot < this.#dataSlots ? this.#freeData : this.#freeControl).push(slot);
+      hasTaken = true;
+    }
+    while (this.#pending.length > 0 && this.#freeControl.length > 0)
+      this.#send(this.#pending.shift() as Control);
+    for (let head = receiveRing.take(); head >= 0; head = receiveRing.take()) {
+      this.#packet(head * (PAGE >> 2));
+      receiveRing.post(head);
+      hasTaken = true;
+    }
+    return hasTaken;
+  }
+
+  #packet(at: number): void {
+    const words = this.#received;
+    const localPort = words[at + DST_PORT];
+    const peerPort = words[at + SRC_PORT];
+    const op = words[at + TYPE_OP] >>> 16;
+    let link = this.#latest;
+    if (link === undefined || link.localPort !== localPort || link.peerPort !== peerPort) {
+      link = this.#links.get(keyOf(localPort, peerPort));
+      if (link === undefined && op === Op.REQUEST) link = this.#accept(localPort, peerPort);
+      if (link === undefined) {
+        if (op !== Op.RST) this.#send({ localPort, peerPort, op: Op.RST, flags: 0, fwdCnt: 0 });
+        return;
+      }
+      this.#latest = link;
+    }
+    link.peerBufAlloc = words[at + BUF_ALLOC];
+    link.peerFwdCnt = words[at + FWD_CNT];
+    switch (op) {
+      case Op.RW:
+        this.#data(link, words[at + LEN]);
+        return;
+      case Op.CREDIT_UPDATE:
+        this.events.credited?.(link);
+        return;
+      case Op.CREDIT_REQUEST:
+        this.#tell(link);
+        return;
+      case Op.REQUEST:
+        this.#control(link, Op.RESPONSE, 0);
+        link.isOpen = true;
+        this.events.opened?.(link);
+        return;
+      case Op.RESPONSE:
+        link.isOpen = true;
+        this.events.opened?.(link);
+        return;
+      case Op.SHUTDOWN:
+        this.#shutdown(link, words[at + FLAGS]);
+        return;
+      case Op.RST:
+        this.#forget(link);
+        this.events.closed?.(link);
+    }
+  }
+
+  #accept(localPort: number, peerPort: number): Link {
+    const link = new Link(localPort, peerPort);
+    this.#links.set(keyOf(localPort, peerPort), link);
+    return link;
+  }
+
+  #data(link: Link, bytes: number): void {
+    link.received = (link.received + bytes) >>> 0;
+    // Linux, virtio_transport_stream_do_dequeue: an update once less than a packet's worth of room is known of.
+    const untold = (link.received - link.told) >>> 0;
+    if (BUFFER_BYTES - untold < LARGEST_PAYLOAD_BYTES) this.#tell(link);
+    this.events.data?.(link, bytes);
+  }
+
+  #tell(link: Link): void {
+    link.told = link.received;
+    this.#control(link, Op.CREDIT_UPDATE, 0);
+  }
+
+  /** Linux: what is shut both ways, with nothing left to read, is answered with RST; else its program closes. */
+  #shutdown(link: Link, flags: number): void {
+    const before = link.shut;
+    link.shut |= flags;
+    if (link.shut === Shutdown.BOTH) {
+      this.reset(link);
+      this.events.closed?.(link);
+    } else if (before === 0) this.close(link);
+  }
+
+  #forget(link: Link): void {
+    link.isOpen = false;
+    this.#links.delete(keyOf(link.localPort, link.peerPort));
+    if (this.#latest === link) this.#latest = undefined;
+  }
+}
+
+function keyOf(localPort: number, peerPort: number): number {
+  // Local ports are ours and small; the product is exact below 2^53.
+  return localPort * 2 ** 32 + peerPort;
+}
