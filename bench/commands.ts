@@ -6,7 +6,12 @@
 /** The guest: a driver on a device, or for the floor a program on bare sockets. */
 export type GuestCommand =
   /** Attaches a driver to the device that listens at `socketPath`. */
-  | { readonly do: "attach"; readonly socketPath: string; readonly queueSize: number }
+  | {
+      readonly do: "attach";
+      readonly socketPath: string;
+      readonly queueSize: number;
+      readonly lazyCredit: boolean;
+    }
   /** Of the floor: where `receive` takes its connection. */
   | { readonly do: "listen"; readonly path: string }
   /** Sends messages on so many connections to a host port for a while, in turn. */

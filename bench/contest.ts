@@ -19,6 +19,8 @@ export interface ContestOptions {
   /** Before the rounds each side runs each work once, for so long; nothing is kept of it. */
   readonly warmUpMs: number;
   readonly queueSize: number;
+  /** The guest gives credit as Linux before 6.8: only once most of the buffer is used. */
+  readonly lazyCredit?: boolean;
   /** The peer's program; undefined: it is not measured. */
   readonly peerProgram: string | undefined;
   /** The same advertised buffer for both devices; undefined: each one's default. */
@@ -59,7 +61,7 @@ async function start(
   const progress = new Progress(progressPath);
   const host = Program.host(progressPath);
   stops.push(() => host.stop());
-  const { peerProgram, bufferBytes, nodeOptions = [], queueSize } = options;
+  const { peerProgram, bufferBytes, nodeOptions = [], queueSize, lazyCredit = false } = options;
   const contender = async (side: Side): Promise<Contender> => {
     const own = join(folder, side);
     mkdirSync(own);
@@ -67,7 +69,8 @@ async function start(
     if (device !== undefined) stops.push(() => device.stop());
     const guest = Program.guest(`the guest of ${side}`, progressPath);
     stops.push(() => guest.stop());
-    if (device !== undefined) await guest.ask({ do: "attach", socketPath: device.socketPath, queueSize });
+    if (device !== undefined)
+      await guest.ask({ do: "attach", socketPath: device.socketPath, queueSize, lazyCredit });
     return new Contender({ side, guest, host, progress, device, folder: own });
   };
   const contenders: Contender[] = [];

@@ -59,6 +59,8 @@ export class Link {
   messageLeft = 0;
   /** In the queue of those that may send. */
   isReady = false;
+  /** In the list of those that have got data since the driver was idle. */
+  isUntold = false;
   /** What the other side said that it will not do any more. */
   shut = 0;
 
@@ -101,6 +103,8 @@ export class MeasuringDriver {
   readonly #cid: number;
   readonly #epoll = new Epoll();
   readonly #links = new Map<number, Link>();
+  readonly #untold: Link[] = [];
+  readonly #tellsWhenEmpty: boolean;
   /** Who got the last packet: streams come in runs. */
   #latest: Link | undefined;
 
@@ -115,8 +119,12 @@ export class MeasuringDriver {
   readonly #payloadBytes: Uint32Array;
   readonly #received: Uint32Array;
 
-  /** Connects to the back-end at `socketPath` and starts it, in QEMU's order. */
-  constructor(socketPath: string, size: number) {
+  /**
+   * Connects to the back-end at `socketPath` and starts it, in QEMU's order. `tellsWhenEmpty`: the guest gives credit
+   * as Linux does since 6.8, else as before.
+   */
+  constructor(socketPath: string, size: number, tellsWhenEmpty = true) {
+    this.#tellsWhenEmpty = tellsWhenEmpty;
     const ram = this.#ram;
     this.#frontEnd = new FrontEnd({
       socket: socketPath,
@@ -270,6 +278,7 @@ export class MeasuringDriver {
    */
   turn(timeoutMs: number, fullRing = false): boolean {
     const hasTaken = this.#take();
+    if (!hasTaken) this.#tellAll();
     this.receiveRing.publish();
     this.transmitRing.publish();
     if (hasTaken) return true;
@@ -360,10 +369,23 @@ export class MeasuringDriver {
 
   #data(link: Link, bytes: number): void {
     link.received = (link.received + bytes) >>> 0;
-    // Linux, virtio_transport_stream_do_dequeue: an update once less than a packet's worth of room is known of.
+    // Linux, virtio_transport_stream_do_dequeue: an update once less than a packet's worth of room is known of, and
+    // since 6.8 also when the program has read everything: here, when nothing more has come.
     const untold = (link.received - link.told) >>> 0;
     if (BUFFER_BYTES - untold < LARGEST_PAYLOAD_BYTES) this.#tell(link);
+    else if (this.#tellsWhenEmpty && !link.isUntold) {
+      link.isUntold = true;
+      this.#untold.push(link);
+    }
     this.events.data?.(link, bytes);
+  }
+
+  #tellAll(): void {
+    for (let link = this.#untold.pop(); link !== undefined; link = this.#untold.pop()) {
+      link.isUntold = false;
+      // A packet that was sent meanwhile has told it.
+      if (link.isOpen && link.told !== link.received) this.#tell(link);
+    }
   }
 
   #tell(link: Link): void {

@@ -21,7 +21,7 @@ function driver(): MeasuringDriver {
 obey((command: GuestCommand): Outcome => {
   switch (command.do) {
     case "attach":
-      attached = new MeasuringDriver(command.socketPath, command.queueSize);
+      attached = new MeasuringDriver(command.socketPath, command.queueSize, !command.lazyCredit);
       return NOTHING;
     case "listen":
       sockets.listen(command.path);

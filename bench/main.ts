@@ -16,6 +16,7 @@ const USAGE = `npm run bench -- [options]
   --rows A,B        only the works that yield these rows
   --queue-size N    descriptors of each ring (default 256)
   --buffer BYTES    the buffer that both devices advertise (default: each one's own default)
+  --lazy-credit     the guest gives credit as Linux before 6.8
   --node-option X   for our device's process, such as --cpu-prof; may be repeated
   --no-peer         leave the peer out
   --json            JSON only`;
@@ -28,6 +29,7 @@ const { values } = parseArgs({
     rows: { type: "string" },
     "queue-size": { type: "string", default: "256" },
     buffer: { type: "string" },
+    "lazy-credit": { type: "boolean", default: false },
     "node-option": { type: "string", multiple: true, default: [] },
     "no-peer": { type: "boolean", default: false },
     json: { type: "boolean", default: false },
@@ -81,6 +83,7 @@ async function main(): Promise<void> {
     queueSize: Number(values["queue-size"]),
     peerProgram: isWithPeer ? peerProgram : undefined,
     bufferBytes: values.buffer === undefined ? undefined : Number(values.buffer),
+    lazyCredit: values["lazy-credit"],
     nodeOptions: values["node-option"],
     onProgress: tell,
   });
