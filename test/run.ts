@@ -32,7 +32,7 @@ const demanding = [
 
 /** Compiled tests whose source is still there: the compiler never removes what it once wrote. */
 function testFiles(): string[] {
-  return ["src", "test"]
+  return ["src", "test", "bench"]
     .flatMap((folder) =>
       readdirSync(join(buildFolder, folder), { recursive: true, encoding: "utf8" })
         .filter((name) => name.endsWith(".test.js"))
