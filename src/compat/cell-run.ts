@@ -3,7 +3,7 @@
  * facts and draws no conclusion from them (`judge.ts`, `story.ts` do).
  */
 
-import { Canary, type CanaryOutcome } from "../guest/canary.js";
+import { Canary, type CanaryOrder, type CanaryOutcome } from "../guest/canary.js";
 import type { VsockDriver } from "../guest/vsock-driver.js";
 import { createLogger } from "../log/logger.js";
 import type { DeviceProfile } from "../profiles/device-profile.js";
@@ -32,9 +32,10 @@ const CANARY_MS = 20;
 export interface Surroundings {
   readonly makeLoops: () => Loops;
   readonly openDevice: (parts: DeviceEndParts) => DeviceEnd;
+  readonly canaryOrder?: CanaryOrder;
 }
 
-const MODELLED: Surroundings = { makeLoops: () => new TwoLoops(), openDevice };
+export const MODELLED: Surroundings = { makeLoops: () => new TwoLoops(), openDevice };
 
 /** The three that meet in a cell. */
 interface Profiles {
@@ -45,6 +46,7 @@ interface Profiles {
 
 export class CellRun {
   readonly #profiles: Profiles;
+  readonly #canaryOrder: CanaryOrder | undefined;
   readonly #loops: Loops;
   readonly #chronicle = new Chronicle();
   readonly #host: HostPrograms;
@@ -69,9 +71,10 @@ export class CellRun {
     guest: GuestProfile,
     vmm: VmmProfile,
     device: DeviceProfile,
-    { makeLoops, openDevice }: Surroundings = MODELLED,
+    { makeLoops, openDevice, canaryOrder }: Surroundings = MODELLED,
   ) {
     this.#profiles = { guest, vmm, device };
+    this.#canaryOrder = canaryOrder;
     this.#loops = makeLoops();
     this.#guest = new GuestSide(guest, this.#loops.guest);
     const { ram, userAddressOf, confinement } = this.#guest;
@@ -196,7 +199,7 @@ export class CellRun {
     const { machine, dma } = this.#profiles.guest;
     if (driver === undefined || !machine.viommu || dma === "passthrough" || this.#isBroken) return;
     const { ram, userAddressOf } = this.#guest;
-    const canary = new Canary(ram, driver, userAddressOf);
+    const canary = new Canary(ram, driver, userAddressOf, this.#canaryOrder);
     this.#canary = canary;
     this.#witness.canary = canary.range;
     const serve = (): number => this.#player.serve();

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { builtinDevice, builtinGuest, builtinVmm } from "../profiles/builtin.js";
 import { runCell } from "./cell.js";
+import { CellRun, MODELLED } from "./cell-run.js";
 import { type Cell, type CellRecord, VERDICTS, type Verdict } from "./record.js";
 
 async function run(name: string): Promise<Cell> {
@@ -201,3 +202,29 @@ function mappedKib(): number {
   });
   return sizes.reduce((sum, size) => sum + size, 0);
 }
+
+describe("the canary of a cell behind a vIOMMU", () => {
+  it("is looked at by each of its addresses on each ring, over the two orders", async () => {
+    const seen = new Set<string>();
+    for (const canaryOrder of ["guest-physical-first", "user-first"] as const) {
+      const profiles = [
+        builtinGuest("viommu-strict"),
+        builtinVmm("qemu-10.0"),
+        builtinDevice("bit33-auto"),
+      ] as const;
+      const run = new CellRun(...profiles, { ...MODELLED, canaryOrder });
+      await run.play();
+      const { witness, canary } = run.facts();
+      assert.deepEqual(canary, { cameOut: false, changed: false });
+      for (const { address, access } of witness.missing.values())
+        seen.add(`${address < 2n ** 40n ? "guest-physical" : "user"} address, access ${access}`);
+      run.close();
+    }
+    assert.deepEqual([...seen].sort(), [
+      "guest-physical address, access 1",
+      "guest-physical address, access 2",
+      "user address, access 1",
+      "user address, access 2",
+    ]);
+  });
+});

@@ -41,6 +41,17 @@ describe("a canary", () => {
     assert.equal(platform.viommu?.translations.lookup(page), undefined);
   });
 
+  it("tries its addresses in the other order, too", () => {
+    const other = new Canary(platform.ram, driver, (gpa) => USER + (gpa - 2 ** 32), "user-first");
+    const { memory } = driver.queues[1];
+    other.postOnTransmit(1024, 5000, 0);
+    const table = new DataView(platform.ram.view(memory.gpa, 64).buffer);
+    const page = BigInt(other.range.gpa);
+    const addresses = [1, 3].map((index) => table.getBigUint64(16 * index, true));
+    assert.deepEqual(addresses, [BigInt(USER) + page - (1n << 32n), page]);
+    other.release();
+  });
+
   it("offers its other page as a receive buffer, unless the ring is full", () => {
     canary.postOnReceive();
     assert.equal(driver.queues[0].ring.inFlight, Canary.RECEIVE_BUFFERS);

@@ -15,6 +15,12 @@ const PAGE_BYTES = 4096;
 const BUFFER_BYTES = 3776;
 const TEXT = "This page is mapped for nobody. ";
 
+/**
+ * By which of its addresses the page is tried first on the transmit ring; on the receive ring it is the other one. The
+ * first may be where a ring ends, so who wants to know of each address on each ring tries both orders.
+ */
+export type CanaryOrder = "guest-physical-first" | "user-first";
+
 /** What of the canary was touched. */
 export interface CanaryOutcome {
   /** Its bytes arrived at the host. */
@@ -34,6 +40,7 @@ export class Canary {
     private readonly ram: GuestRam,
     private readonly driver: VsockDriver,
     private readonly userAddressOf: (gpa: number) => number,
+    private readonly order: CanaryOrder = "guest-physical-first",
   ) {
     this.#block = ram.allocate(2 * PAGE_BYTES);
     this.#header = ram.allocate(PAGE_BYTES);
@@ -42,10 +49,7 @@ export class Canary {
     ram.view(this.#block.gpa, this.#block.bytes).set(this.#before);
   }
 
-  /**
-   * Two packets of a connection, or of none, whose payload is the first page: on the transmit ring, guest-physical
-   * address first.
-   */
+  /** Two packets of a connection, or of none, whose payload is the first page. */
   postOnTransmit(localPort: number, hostPort: number, forwarded: number): void {
     const { driver, ram } = this;
     const queue = driver.queues[1];
@@ -61,7 +65,7 @@ export class Canary {
     header.fwdCnt = forwarded;
     header.write(new DataView(ram.view(this.#header.gpa, HEADER_BYTES).buffer), 0);
     const page = this.#block.gpa;
-    for (const address of [page, this.userAddressOf(page)]) {
+    for (const address of this.#addresses(page)) {
       const { gpa, host } = this.#header;
       const buffer = new DmaBuffer(gpa, host, HEADER_BYTES, Access.READ);
       if (queue.ring.freeDescriptors < 2 || !driver.dma.map(buffer)) continue;
@@ -77,17 +81,22 @@ export class Canary {
   /** How many descriptors `postOnReceive` needs. */
   static readonly RECEIVE_BUFFERS = 2;
 
-  /** Two receive buffers that are the second page: user address first, in case the first one is where it ends. */
+  /** Two receive buffers that are the second page. */
   postOnReceive(): void {
     const queue = this.driver.queues[0];
     const page = this.#block.gpa + PAGE_BYTES;
-    for (const address of [this.userAddressOf(page), page]) {
+    for (const address of this.#addresses(page).reverse()) {
       if (queue.ring.freeDescriptors < 1) continue;
       queue.ring.begin();
       queue.ring.put(address >>> 0, Math.floor(address / 2 ** 32), BUFFER_BYTES, true);
       queue.ring.commit();
     }
     queue.flush();
+  }
+
+  #addresses(page: number): number[] {
+    const addresses = [page, this.userAddressOf(page)];
+    return this.order === "user-first" ? addresses.reverse() : addresses;
   }
 
   /** @param atHost everything that the host's program received */
