@@ -92,7 +92,10 @@ describe("bit 33 not offered", { timeout: SUITE_TIMEOUT_MS }, () => {
     withRig({ accessPlatform: false }, async (rig) => {
       assert.throws(
         () => rig.boot({ kind: "protected", profile: builtinVmm("crosvm-vhost-user") }),
-        (error) => error instanceof StartRefused && error.by === "guest" && /bit 33/.test(error.message),
+        (error) =>
+          error instanceof StartRefused &&
+          error.by === "guest" &&
+          /requires ACCESS_PLATFORM \(33\)/.test(error.message),
       );
     }));
 });
