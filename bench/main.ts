@@ -17,7 +17,7 @@ const USAGE = `npm run bench -- [options]
   --queue-size N    descriptors of each ring (default 256)
   --buffer BYTES    the buffer that both devices advertise (default: each one's own default)
   --lazy-credit     the guest gives credit as Linux before 6.8
-  --node-option X   for our device's process, such as --cpu-prof; may be repeated
+  --node-option=X   for our device's process, such as --cpu-prof; may be repeated
   --no-peer         leave the peer out
   --json            JSON only`;
 
@@ -79,7 +79,8 @@ async function main(): Promise<void> {
     works: worksFor(values.rows),
     rounds,
     durationMs,
-    warmUpMs: durationMs / 3,
+    // Less would measure a just-in-time compiler: it takes our device about that long to be compiled for a kind of work.
+    warmUpMs: Math.max(durationMs, 400),
     queueSize: Number(values["queue-size"]),
     peerProgram: isWithPeer ? peerProgram : undefined,
     bufferBytes: values.buffer === undefined ? undefined : Number(values.buffer),
