@@ -2,6 +2,7 @@
  * What is offered to a front-end, session by session: each offer decides fields of a VmmProfile, and there is none that
  * decides nothing. Data only; scripted-session.ts plays it.
  */
+import { IMPLEMENTED_PROTOCOL_FEATURES } from "../vhost/session-core.js";
 import {
   DEFAULT_EXPLICIT_IOTLB_BIT,
   F,
@@ -10,6 +11,7 @@ import {
   PROTOCOL_F,
   protocolFeatures,
   VSOCK_F,
+  without,
 } from "../virtio/index.js";
 
 export type OfferId =
@@ -74,16 +76,8 @@ const EVERY_FEATURE = maskOf(
 const WITHOUT_33 = EVERY_FEATURE & ~maskOf(F.ACCESS_PLATFORM, F.RING_PACKED);
 const MINIMAL = maskOf(F.VERSION_1, F.PROTOCOL_FEATURES);
 
-/** What the scripted back-end really does. */
-const SERVED_PROTOCOL = maskOf(
-  PROTOCOL_F.MQ,
-  PROTOCOL_F.REPLY_ACK,
-  PROTOCOL_F.BACKEND_REQ,
-  PROTOCOL_F.CONFIG,
-  PROTOCOL_F.RESET_DEVICE,
-  PROTOCOL_F.CONFIGURE_MEM_SLOTS,
-  PROTOCOL_F.STATUS,
-);
+/** What the scripted back-end does; under GPA_ADDRESSES it could not tell which addresses a front-end chooses by itself. */
+const SERVED_PROTOCOL = without(IMPLEMENTED_PROTOCOL_FEATURES, PROTOCOL_F.GPA_ADDRESSES);
 /** Every protocol feature with a name, and the draft's. A session that offers them ends before any has to be kept. */
 const EVERY_PROTOCOL = maskOf(...protocolFeatures(DEFAULT_EXPLICIT_IOTLB_BIT).map(({ bit }) => bit));
 

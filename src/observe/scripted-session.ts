@@ -4,23 +4,20 @@
  * src/vhost's (SessionCore and its handlers); only the negotiated words and the back-end channel are answered here.
  */
 import { closeSync } from "node:fs";
-import { EPOLLIN } from "../linux/epoll.js";
-import { errno, errnoName, SystemCallError } from "../linux/errors.js";
+import { SystemCallError } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
-import { receiveMessage, sendMessage } from "../linux/message-socket.js";
-import { setNonBlocking } from "../linux/unix-socket.js";
 import { silentLogger } from "../log/logger.js";
 import { type Answer, DONE, refused, reply, replyU64 } from "../vhost/answer.js";
 import { replyTo } from "../vhost/backend-session.js";
 import { ReceivedFds } from "../vhost/descriptors.js";
 import { HANDLERS } from "../vhost/handlers.js";
+import { type ConnectionEnd, MessageConnection } from "../vhost/message-connection.js";
 import { SessionCore } from "../vhost/session-core.js";
 import {
   decodeMessage,
   describeMessage,
   encodeRequest,
   type Frame,
-  FrameDecoder,
   type FrontendMessageName,
   IOTLB_PERM,
   IOTLB_TYPE,
@@ -37,6 +34,7 @@ import type { Entry, Mark, Transcript } from "./transcript.js";
 const ANY_QUEUE_SIZE = 32768;
 /** As a served device's. */
 const PROBATION_MS = 50;
+const UNREAD = "does not read its answers";
 
 /** How the session is over. */
 export interface SessionEnd {
@@ -48,13 +46,11 @@ export class ScriptedSession {
   end: SessionEnd | undefined;
   /** When the front-end last said something on the session's socket, in the clock of `performance`. */
   lastHeardMs = performance.now();
-  readonly #fd: number;
   readonly #loop: EventLoop;
   readonly #offer: Offer;
   readonly #core: SessionCore;
   readonly #device: ProbeDevice;
-  readonly #decoder = new FrameDecoder();
-  readonly #token: number;
+  readonly #connection: MessageConnection;
   readonly #afterEvents = (): void => this.#core.afterEvents();
   readonly #beganMs = performance.now();
   readonly #entries: Entry[] = [];
@@ -64,7 +60,6 @@ export class ScriptedSession {
 
   /** Takes ownership of `fd`, a connected socket. */
   constructor(fd: number, offer: Offer, loop: EventLoop) {
-    this.#fd = fd;
     this.#loop = loop;
     this.#offer = offer;
     this.#device = new ProbeDevice(loop, offer.features);
@@ -82,8 +77,10 @@ export class ScriptedSession {
       },
       log: silentLogger,
     });
-    setNonBlocking(fd);
-    this.#token = loop.watch(fd, EPOLLIN, { onEvents: () => this.#read() });
+    this.#connection = new MessageConnection(fd, loop, {
+      frame: (frame) => this.#handle(frame),
+      ended: (end) => this.#connectionEnded(end),
+    });
     loop.afterEvents(this.#afterEvents);
   }
 
@@ -150,12 +147,10 @@ export class ScriptedSession {
     if (this.#closed) return;
     this.#closed = true;
     this.#loop.removeAfterEvents(this.#afterEvents);
-    this.#loop.unwatch(this.#fd, this.#token);
     this.#core.close("the observation is over");
     this.#device.sessionEnded();
     this.#tap?.close();
-    for (const received of this.#decoder.releaseFds()) closeSync(received);
-    closeSync(this.#fd);
+    this.#connection.close();
   }
 
   #mark(mark: Mark): void {
@@ -172,22 +167,22 @@ export class ScriptedSession {
     this.close();
   }
 
-  #read(): void {
-    while (!this.#closed) {
-      const received = receiveMessage(this.#fd, this.#decoder.bytesWanted);
-      const { result, bytes, descriptors } = received;
-      if (result === -errno.EAGAIN) return;
-      if (result <= 0) {
-        const cut = this.#decoder.end();
-        if (cut !== undefined) this.#over("malformed", cut.message);
-        else this.#over("left", result === 0 ? "closed the connection" : errnoName(-result));
-        return;
-      }
-      this.#decoder.push(bytes, descriptors);
-      const next = this.#decoder.next();
-      if (next === undefined) continue;
-      if (next.ok) this.#handle(next.value);
-      else this.#over("malformed", next.error.message);
+  #connectionEnded(end: ConnectionEnd): void {
+    switch (end.how) {
+      case "closed":
+      case "unreadable":
+        if (end.cut !== undefined) this.#over("malformed", end.cut);
+        else this.#over("left", end.how === "closed" ? "closed the connection" : end.error);
+        break;
+      case "unwritable":
+        this.#over("left", UNREAD);
+        break;
+      case "malformed":
+        this.#over("malformed", end.problem);
+        break;
+      case "descriptors-lost":
+        this.#over("malformed", "descriptors were lost: too many came, or too many files are open");
+        break;
     }
   }
 
@@ -210,8 +205,8 @@ export class ScriptedSession {
 
   /** Answers are short: a front-end that leaves no room for one does not read them. */
   #send(bytes: Uint8Array): void {
-    const sent = sendMessage(this.#fd, bytes);
-    if (sent !== bytes.length) this.#over("left", "does not read its answers");
+    this.#connection.send(bytes);
+    if (this.#connection.isHeldUp) this.#over("left", UNREAD);
   }
 
   #obey(message: Message, fds: ReceivedFds): Answer {

@@ -3,18 +3,13 @@
  * its end where it cannot go on. What messages do is in backend-handlers.ts, what follows in backend-core.ts.
  * One thread; all of it runs on the given event loop. Must not know VMMs.
  */
-import { closeSync } from "node:fs";
-import { EPOLLIN, EPOLLOUT } from "../linux/epoll.js";
-import { errno, errnoName } from "../linux/errors.js";
-import type { EventHandler, EventLoop } from "../linux/event-loop.js";
-import { receiveMessage } from "../linux/message-socket.js";
-import { setNonBlocking } from "../linux/unix-socket.js";
+import type { EventLoop } from "../linux/event-loop.js";
 import { type Logger, silentLogger } from "../log/logger.js";
 import type { AccessWatcher } from "../memory/watched-space.js";
 import type { DeviceProfile } from "../profiles/device-profile.js";
 import { type Answer, refused } from "../vhost/answer.js";
 import { ReceivedFds } from "../vhost/descriptors.js";
-import { Outbox } from "../vhost/outbox.js";
+import { type ConnectionEnd, MessageConnection } from "../vhost/message-connection.js";
 import {
   decodeMessage,
   describeFrame,
@@ -22,7 +17,6 @@ import {
   encodeAck,
   encodeReply,
   type Frame,
-  FrameDecoder,
   type FrontendMessageName,
   isLegal,
   type Message,
@@ -52,32 +46,31 @@ export interface BackendModelParts {
   readonly log?: Logger;
 }
 
-export class BackendModel implements EventHandler {
+export class BackendModel {
   /** Why its process is gone, if it is. */
   exited: string | undefined;
   /** Why it closed the connection, if it did: its process is gone, or it gave up on this front-end only. */
   left: string | undefined;
 
-  readonly #parts: BackendModelParts;
+  readonly #loop: EventLoop;
   readonly #log: Logger;
   readonly #plane: DataPlane;
   readonly #core: BackendCore;
-  readonly #decoder = new FrameDecoder();
-  readonly #outbox: Outbox;
-  readonly #token: number;
+  readonly #connection: MessageConnection;
   readonly #afterEvents = (): void => this.#core.ask();
   #isOpen = true;
 
   constructor(parts: BackendModelParts) {
     const { loop, fd, profile, guestCid, endpoints, watcher, log = silentLogger } = parts;
-    this.#parts = parts;
+    this.#loop = loop;
     this.#log = log;
     this.#plane = new DataPlane({ loop, log, endpoints, queueCount: VSOCK_QUEUE_COUNT });
     this.#plane.guestCid = guestCid;
     this.#core = new BackendCore({ loop, device: modelOf(profile), plane: this.#plane, log, watcher });
-    this.#outbox = new Outbox(fd);
-    setNonBlocking(fd);
-    this.#token = loop.watch(fd, EPOLLIN, this);
+    this.#connection = new MessageConnection(fd, loop, {
+      frame: (frame) => this.#handle(frame),
+      ended: (end) => this.#connectionEnded(end),
+    });
     loop.afterEvents(this.#afterEvents);
   }
 
@@ -102,12 +95,9 @@ export class BackendModel implements EventHandler {
   #end(why: string): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    const { loop, fd } = this.#parts;
-    loop.removeAfterEvents(this.#afterEvents);
-    loop.unwatch(fd, this.#token);
+    this.#loop.removeAfterEvents(this.#afterEvents);
     this.#core.close(why);
-    for (const received of this.#decoder.releaseFds()) closeSync(received);
-    closeSync(fd);
+    this.#connection.close();
     this.#log.log({ event: "session-end", message: why });
   }
 
@@ -118,36 +108,24 @@ export class BackendModel implements EventHandler {
     this.#end(why);
   }
 
-  onEvents(events: number): void {
-    if ((events & EPOLLOUT) !== 0) this.#flush();
-    if (this.#isOpen && (events & ~EPOLLOUT) !== 0) this.#read();
-  }
-
-  #flush(): void {
-    const result = this.#outbox.flush();
-    if (result < 0) this.#end(`the socket cannot be written: ${errnoName(-result)}`);
-    else if (this.#outbox.isEmpty) this.#parts.loop.modify(this.#parts.fd, EPOLLIN, this.#token);
-  }
-
-  #read(): void {
-    while (this.#isOpen && this.#outbox.isEmpty && this.#receive()) {
-      const next = this.#decoder.next();
-      if (next === undefined) continue;
-      if (next.ok) this.#handle(next.value);
-      else this.#leave(next.error.message);
+  #connectionEnded(end: ConnectionEnd): void {
+    switch (end.how) {
+      case "closed":
+        this.#end(end.cut ?? "the front-end closed the connection");
+        break;
+      case "unreadable":
+        this.#end(`the socket cannot be read: ${end.error}`);
+        break;
+      case "unwritable":
+        this.#end(`the socket cannot be written: ${end.error}`);
+        break;
+      case "malformed":
+        this.#leave(end.problem);
+        break;
+      case "descriptors-lost":
+        this.#end("descriptors were lost on the way");
+        break;
     }
-  }
-
-  /** False if nothing is there, or the session is over. */
-  #receive(): boolean {
-    const { result, bytes, descriptors } = receiveMessage(this.#parts.fd, this.#decoder.bytesWanted);
-    if (result > 0) {
-      this.#decoder.push(bytes, descriptors);
-      return true;
-    }
-    if (result === 0) this.#end("the front-end closed the connection");
-    else if (result !== -errno.EAGAIN) this.#end(`the socket cannot be read: ${errnoName(-result)}`);
-    return false;
   }
 
   #handle(frame: Frame): void {
@@ -181,22 +159,15 @@ export class BackendModel implements EventHandler {
     if (answer.kind === "refused" || answer.kind === "fatal") {
       this.#log.log({ event: "message-refused", message: `${name}: ${answer.rule}` });
       const { isStrict } = this.#core;
-      if (due === "ack") this.#send(encodeAck(header, FAILED));
-      else if (due === "reply" && !isStrict) this.#send(errorReply(frame, message));
+      if (due === "ack") this.#connection.send(encodeAck(header, FAILED));
+      else if (due === "reply" && !isStrict) this.#connection.send(errorReply(frame, message));
       // Without an answer nobody would know: DPDK and the crates end the connection.
       if (due === "none" || isStrict) this.#leave(`${name}: ${answer.rule}`);
     } else if (answer.kind === "reply" && due === "reply") {
-      this.#send(encodeReply(header, answer.payload));
+      this.#connection.send(encodeReply(header, answer.payload));
     } else if (due === "ack") {
-      this.#send(encodeAck(header, SUCCEEDED));
+      this.#connection.send(encodeAck(header, SUCCEEDED));
     }
-  }
-
-  #send(bytes: Uint8Array): void {
-    if (!this.#isOpen) return;
-    const result = this.#outbox.send(bytes);
-    if (result < 0) this.#end(`the socket cannot be written: ${errnoName(-result)}`);
-    else if (!this.#outbox.isEmpty) this.#parts.loop.modify(this.#parts.fd, EPOLLOUT, this.#token);
   }
 }
 

@@ -1,21 +1,16 @@
 /**
- * One connected vhost-user session, back-end side: the socket, message by message, and its end. What a message does is
- * in the handlers (handlers.ts), what state there is in session-core.ts, what bytes look like in wire/.
+ * One connected vhost-user session, back-end side: message by message, and its end. The socket is message-connection.ts's;
+ * what a message does is in the handlers (handlers.ts), what state there is in session-core.ts, what bytes look like in
+ * wire/.
  *
  * Everything runs on the device's event loop, and so does the data plane: each message is handled between two bursts,
  * no burst keeps a translated address, and therefore every answer is a barrier (INVALIDATE, memory table, stop).
  */
 
-import { closeSync } from "node:fs";
-import { EPOLLIN, EPOLLOUT } from "../linux/epoll.js";
-import { errno, errnoName } from "../linux/errors.js";
-import type { EventHandler } from "../linux/event-loop.js";
-import { receiveMessage } from "../linux/message-socket.js";
-import { setNonBlocking } from "../linux/unix-socket.js";
 import { type Answer, refused } from "./answer.js";
 import { ReceivedFds } from "./descriptors.js";
 import { HANDLERS, UNGATED } from "./handlers.js";
-import { Outbox } from "./outbox.js";
+import { type ConnectionEnd, MessageConnection } from "./message-connection.js";
 import { SessionCore, type SessionParts } from "./session-core.js";
 import type { TranslationRecord } from "./translation.js";
 import {
@@ -25,7 +20,6 @@ import {
   encodeAck,
   encodeReply,
   type Frame,
-  FrameDecoder,
   type FrontendMessageName,
   type Header,
   isLegal,
@@ -37,9 +31,6 @@ import {
   replyDue,
 } from "./wire/index.js";
 
-/** Messages of one wake-up. Our choice: a front-end that floods its socket must not hold up the rings. */
-const MOST_MESSAGES = 128;
-
 /** The u64 of an acknowledgement: 0 for success, anything else for failure. */
 const SUCCEEDED = 0n;
 const FAILED = 1n;
@@ -49,12 +40,10 @@ export interface BackendSessionParts extends SessionParts {
   readonly fd: number;
 }
 
-export class BackendSession implements EventHandler {
+export class BackendSession {
   readonly #parts: BackendSessionParts;
   readonly #core: SessionCore;
-  readonly #decoder = new FrameDecoder();
-  readonly #outbox: Outbox;
-  readonly #token: number;
+  readonly #connection: MessageConnection;
   readonly #afterEvents = (): void => this.#core.afterEvents();
   #isOpen = true;
 
@@ -62,9 +51,10 @@ export class BackendSession implements EventHandler {
   constructor(parts: BackendSessionParts) {
     this.#parts = parts;
     this.#core = new SessionCore(parts);
-    this.#outbox = new Outbox(parts.fd);
-    setNonBlocking(parts.fd);
-    this.#token = parts.loop.watch(parts.fd, EPOLLIN, this);
+    this.#connection = new MessageConnection(parts.fd, parts.loop, {
+      frame: (frame) => this.#handleFrame(frame),
+      ended: (end) => this.end(reasonOf(end)),
+    });
     parts.loop.afterEvents(this.#afterEvents);
     parts.log.log({ event: "session-start", message: "a front-end connected" });
   }
@@ -91,55 +81,12 @@ export class BackendSession implements EventHandler {
   end(reason: string): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    const { loop, fd, log, device } = this.#parts;
+    const { loop, log, device } = this.#parts;
     loop.removeAfterEvents(this.#afterEvents);
-    loop.unwatch(fd, this.#token);
     this.#core.close(reason);
-    for (const received of this.#decoder.releaseFds()) closeSync(received);
-    closeSync(fd);
+    this.#connection.close();
     log.log({ event: "session-end", message: reason });
     device.sessionEnded(reason);
-  }
-
-  onEvents(events: number): void {
-    if ((events & EPOLLOUT) !== 0) this.#flush();
-    if (this.#isOpen && (events & ~EPOLLOUT) !== 0) this.#read();
-  }
-
-  #flush(): void {
-    const result = this.#outbox.flush();
-    if (result < 0) this.end(`the session's socket cannot be written: ${errnoName(-result)}`);
-    else if (this.#outbox.isEmpty) this.#parts.loop.modify(this.#parts.fd, EPOLLIN, this.#token);
-  }
-
-  /** Takes no new message while an answer waits for room in the socket. */
-  #read(): void {
-    let messages = 0;
-    while (this.#isOpen && this.#outbox.isEmpty && messages < MOST_MESSAGES) {
-      if (!this.#receive()) return;
-      const next = this.#decoder.next();
-      if (next === undefined) continue;
-      messages++;
-      if (next.ok) this.#handleFrame(next.value);
-      else this.end(`message boundaries are lost: ${next.error.message}`);
-    }
-  }
-
-  /**
-   * Reads exactly to the end of a header or payload, so that descriptors belong to their message whatever the sender
-   * packed together. False if nothing is there, or the session is over.
-   */
-  #receive(): boolean {
-    const received = receiveMessage(this.#parts.fd, this.#decoder.bytesWanted);
-    const { result, bytes, descriptors } = received;
-    if (result > 0 && !received.descriptorsLost) {
-      this.#decoder.push(bytes, descriptors);
-      return true;
-    }
-    if (result > 0) this.end("descriptors were lost on the way: too many came, or too many files are open");
-    else if (result === 0) this.end(this.#decoder.end()?.message ?? "the front-end closed the connection");
-    else if (result !== -errno.EAGAIN) this.end(`the session's socket cannot be read: ${errnoName(-result)}`);
-    return false;
   }
 
   #handleFrame(frame: Frame): void {
@@ -159,7 +106,7 @@ export class BackendSession implements EventHandler {
     if (answer.kind === "refused" || answer.kind === "fatal")
       this.#logRefusal(describe(), answer.rule, record);
     const bytes = replyTo(frame.header, record, answer, this.#core.protocolFeatures);
-    if (bytes !== undefined) this.#send(bytes);
+    if (bytes !== undefined) this.#connection.send(bytes);
     if (answer.kind === "fatal") this.end(answer.rule);
   }
 
@@ -175,18 +122,27 @@ export class BackendSession implements EventHandler {
     return handler(this.#core, message, fds);
   }
 
-  #send(bytes: Uint8Array): void {
-    const result = this.#outbox.send(bytes);
-    if (result < 0) this.end(`the session's socket cannot be written: ${errnoName(-result)}`);
-    else if (!this.#outbox.isEmpty) this.#parts.loop.modify(this.#parts.fd, EPOLLOUT, this.#token);
-  }
-
   #logRefusal(description: string, rule: string, record: NamedMessage | undefined): void {
     this.#parts.log.log({
       event: "message-refused",
       message: `${description}: ${rule}`,
       fields: { message: record?.name ?? "unknown" },
     });
+  }
+}
+
+function reasonOf(end: ConnectionEnd): string {
+  switch (end.how) {
+    case "closed":
+      return end.cut ?? "the front-end closed the connection";
+    case "unreadable":
+      return `the session's socket cannot be read: ${end.error}`;
+    case "unwritable":
+      return `the session's socket cannot be written: ${end.error}`;
+    case "malformed":
+      return `message boundaries are lost: ${end.problem}`;
+    case "descriptors-lost":
+      return "descriptors were lost on the way: too many came, or too many files are open";
   }
 }
 

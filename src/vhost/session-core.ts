@@ -20,8 +20,8 @@ import { type RingSpaces, Rings } from "./rings.js";
 import { Translation } from "./translation.js";
 import type { NegotiatedWords } from "./wire/index.js";
 
-/** What is offered of the protocol: what is implemented here, and nothing else. */
-const PROTOCOL_FEATURES = maskOf(
+/** What is offered of the protocol: what is implemented here, and nothing else. The draft's IOTLB bit is apart. */
+export const IMPLEMENTED_PROTOCOL_FEATURES = maskOf(
   PROTOCOL_F.MQ,
   PROTOCOL_F.REPLY_ACK,
   PROTOCOL_F.BACKEND_REQ,
@@ -34,7 +34,9 @@ const PROTOCOL_FEATURES = maskOf(
 
 /** Every protocol feature that a session under this policy offers. `--print-capabilities` and tests ask as well. */
 export function offeredProtocolFeatures(policy: SessionPolicy): bigint {
-  return policy.iotlb === "explicit" ? PROTOCOL_FEATURES | mask(policy.explicitBit) : PROTOCOL_FEATURES;
+  return policy.iotlb === "explicit"
+    ? IMPLEMENTED_PROTOCOL_FEATURES | mask(policy.explicitBit)
+    : IMPLEMENTED_PROTOCOL_FEATURES;
 }
 
 /** Every virtio feature that a session of this device under this policy offers. */
