@@ -11,7 +11,11 @@ export type GuestCommand =
       readonly socketPath: string;
       readonly queueSize: number;
       readonly lazyCredit: boolean;
+      /** Undefined: guest-physical addresses, and the layout of the comparison with others. */
+      readonly addressing?: Addressing;
     }
+  /** Asks what there was of translation since the last time. */
+  | { readonly do: "tally" }
   /** Of the floor: where `receive` takes its connection. */
   | { readonly do: "listen"; readonly path: string }
   /** Sends messages on so many connections to a host port for a while, in turn. */
@@ -26,6 +30,26 @@ export type GuestCommand =
   | { readonly do: "accept" }
   /** Drops all connections. */
   | { readonly do: "hang-up" };
+
+/** How the device is told of the guest's buffers, which lie the same way in all of these. */
+export type Addressing =
+  /** Translation off. */
+  | { readonly kind: "guest-physical" }
+  /** Behind a vIOMMU: all mapped beforehand, with so many entries, or one for each page. */
+  | { readonly kind: "mapped"; readonly entries?: number }
+  /** Behind a vIOMMU in strict mode: each buffer is unmapped after use. */
+  | { readonly kind: "strict"; readonly isPipelining: boolean };
+
+/** What a front-end did for the device's IOTLB. */
+export interface Tally {
+  readonly misses: number;
+  readonly updates: number;
+  readonly invalidations: number;
+  /** How long the guest waited for unmapping, which includes MISSes that were answered meanwhile. */
+  readonly unmappingNs: number;
+  /** How long the front-end took for answering the other MISSes. */
+  readonly answeringNs: number;
+}
 
 /** Where the other end is: a port behind the device, or a path for the floor. */
 export type Target = { readonly port: number } | { readonly path: string };
@@ -68,6 +92,8 @@ export interface Outcome {
   readonly latenciesUs?: readonly number[];
   /** Of several connections: the bytes that each had got after `snapshotMs`. */
   readonly perConnection?: readonly number[];
+  /** Of `tally`, behind a vIOMMU. */
+  readonly tally?: Tally;
 }
 
 export type Answer = { readonly ok: Outcome } | { readonly failed: string };

@@ -8,26 +8,22 @@
  * all packets that fit are made available before the device is kicked; notifications are asked for before sleeping only.
  */
 
-import { GuestRam } from "../src/guest/guest-ram.js";
 import { EPOLLET, EPOLLIN, Epoll } from "../src/linux/epoll.js";
-import { view } from "../src/linux/mapping.js";
-import { builtinVmm } from "../src/profiles/builtin.js";
+import { Access } from "../src/memory/address.js";
 import { F, has, maskOf } from "../src/virtio/index.js";
 import { DescFlag } from "../src/virtqueue/layout.js";
-import { FrontEnd } from "../src/vmm/front-end.js";
-import { machineFor } from "../src/vmm/virtual-machine.js";
 import { HEADER_BYTES, HEADER_LAYOUT, HOST_CID, Op, Shutdown, SocketType } from "../src/vsock/header.js";
+import type { Addressing, Tally } from "./commands.js";
+import { Buffers, type DriverDma } from "./driver-dma.js";
+import { LARGEST_PAYLOAD_BYTES, layoutFor, openDma } from "./driver-layout.js";
 import { PreparedRing } from "./prepared-ring.js";
+import { TranslatingFrontEnd } from "./translation-front-end.js";
 
 /** SKB_WITH_OVERHEAD(4096) on x86-64. */
 const RECEIVE_BUFFER_BYTES = 3776;
 const PAGE = 4096;
-/** VIRTIO_VSOCK_MAX_PKT_BUF_SIZE. */
-export const LARGEST_PAYLOAD_BYTES = 64 * 1024;
 /** Linux's default buffer of a vsock socket, VSOCK_DEFAULT_BUFFER_SIZE. */
 const BUFFER_BYTES = 256 * 1024;
-/** Headers do not share cache lines. */
-const HEADER_STRIDE = 64;
 const STALL_MS = 2000;
 
 const word = (name: (typeof HEADER_LAYOUT)[number]["name"]): number => {
@@ -91,6 +87,20 @@ interface Control {
   readonly fwdCnt: number;
 }
 
+export interface DriverOptions {
+  readonly socketPath: string;
+  readonly queueSize: number;
+  /** The guest gives credit as Linux does since 6.8, else as before. */
+  readonly tellsWhenEmpty: boolean;
+  /** Undefined: guest-physical addresses, in the layout of the comparison with others. */
+  readonly addressing?: Addressing;
+}
+
+// What the driver waits for.
+const RECEIVE_CALLED = 0;
+const TRANSMIT_CALLED = 1;
+const ASKED = 2;
+
 export class MeasuringDriver {
   readonly receiveRing: PreparedRing;
   readonly transmitRing: PreparedRing;
@@ -98,9 +108,8 @@ export class MeasuringDriver {
   /** How often it slept. */
   sleeps = 0;
 
-  readonly #ram = new GuestRam();
-  readonly #frontEnd: FrontEnd;
-  readonly #cid: number;
+  readonly #dma: DriverDma;
+  readonly #mapsEachTime: boolean;
   readonly #epoll = new Epoll();
   readonly #links = new Map<number, Link>();
   readonly #untold: Link[] = [];
@@ -112,75 +121,109 @@ export class MeasuringDriver {
   readonly #freeData: number[] = [];
   readonly #freeControl: number[] = [];
   readonly #pending: Control[] = [];
-  /** All headers of the transmit ring, as words, a stride each. */
-  readonly #headers: Uint32Array;
-  readonly #payloadGpa: number;
+  /** All of the driver's memory. */
+  readonly #words: Uint32Array;
+  readonly #receiveBuffers: Buffers;
+  /** Those of the data slots first, then those of the control slots. */
+  readonly #headers: Buffers;
+  readonly #payloads: Buffers;
   /** What the payload descriptor of each slot says: written only where it changes. */
   readonly #payloadBytes: Uint32Array;
-  readonly #received: Uint32Array;
+  /** Heads that came back, where their buffers are unmapped before anything is done with them. */
+  readonly #returned: Uint16Array;
 
-  /**
-   * Connects to the back-end at `socketPath` and starts it, in QEMU's order. `tellsWhenEmpty`: the guest gives credit
-   * as Linux does since 6.8, else as before.
-   */
-  constructor(socketPath: string, size: number, tellsWhenEmpty = true) {
+  /** Connects to the back-end and starts it, in QEMU's order. */
+  constructor(options: DriverOptions) {
+    const { socketPath, queueSize: size, tellsWhenEmpty, addressing } = options;
     this.#tellsWhenEmpty = tellsWhenEmpty;
-    const ram = this.#ram;
-    this.#frontEnd = new FrontEnd({
-      socket: socketPath,
-      profile: builtinVmm("qemu-7.2"),
-      machine: machineFor("direct"),
-      ram,
-      viommu: undefined,
-    });
-    const offered = this.#frontEnd.initialize();
-    const features = offered & maskOf(F.VERSION_1, F.EVENT_IDX);
+    const layout = layoutFor(size, addressing);
+    const dma = openDma(socketPath, layout, addressing);
+    this.#dma = dma;
+    this.#mapsEachTime = dma.mapsEachTime;
+    const { arena, frontEnd } = dma;
+    const offered = frontEnd.initialize();
+    const features = (offered & maskOf(F.VERSION_1, F.EVENT_IDX)) | dma.features;
     const eventIdx = has(features, F.EVENT_IDX);
-    this.receiveRing = new PreparedRing(ram, size, eventIdx);
-    this.transmitRing = new PreparedRing(ram, size, eventIdx);
-    this.#cid = this.#frontEnd.readCid();
+    const ring = (): PreparedRing => {
+      const offset = arena.allocate(PreparedRing.bytesFor(size));
+      return new PreparedRing({ host: arena.hostOf(offset), bus: dma.busOf(offset) }, size, eventIdx);
+    };
+    this.receiveRing = ring();
+    this.transmitRing = ring();
+    const { dataSlots, controlSlots } = layout;
+    this.#dataSlots = dataSlots;
+    this.#payloadBytes = new Uint32Array(dataSlots);
+    this.#returned = new Uint16Array(size);
+    this.#words = arena.words;
+    this.#receiveBuffers = new Buffers(arena, size, PAGE, Access.WRITE);
+    this.#headers = new Buffers(arena, dataSlots + controlSlots, layout.headerStride, Access.READ);
+    this.#payloads = new Buffers(arena, dataSlots, LARGEST_PAYLOAD_BYTES, Access.READ);
+    this.#prepareHeaders(frontEnd.readCid());
+    for (let slot = 0; slot < dataSlots; slot++) this.#freeData.push(slot);
+    for (let slot = 0; slot < controlSlots; slot++) this.#freeControl.push(dataSlots + slot);
+    if (!this.#mapsEachTime) this.#prepareDescriptors();
 
-    const receiveBlock = ram.allocate(size * PAGE);
-    this.#received = new Uint32Array(view(receiveBlock.host, receiveBlock.bytes)).fill(0);
-    for (let i = 0; i < size; i++)
-      this.receiveRing.rings.setDescriptor(
-        i,
-        receiveBlock.gpa + i * PAGE,
-        0,
-        RECEIVE_BUFFER_BYTES,
-        DescFlag.WRITE,
-      );
-
-    // Data packets take two descriptors, control packets one.
-    const controlSlots = size >> 3;
-    this.#dataSlots = (size - controlSlots) >> 1;
-    this.#payloadBytes = new Uint32Array(this.#dataSlots);
-    const slots = this.#dataSlots + controlSlots;
-    const headers = ram.allocate(slots * HEADER_STRIDE);
-    this.#headers = new Uint32Array(view(headers.host, headers.bytes)).fill(0);
-    const payload = ram.allocate(this.#dataSlots * LARGEST_PAYLOAD_BYTES);
-    this.#payloadGpa = payload.gpa;
-    // Written once, so that there are pages; never again.
-    new Uint8Array(view(payload.host, payload.bytes)).fill(0x55);
-    const { rings } = this.transmitRing;
-    for (let slot = 0; slot < slots; slot++) {
-      const at = slot * (HEADER_STRIDE >> 2);
-      this.#headers[at + SRC_CID] = this.#cid;
-      this.#headers[at + DST_CID] = HOST_CID;
-      this.#headers[at + BUF_ALLOC] = BUFFER_BYTES;
-      const head = this.#headOf(slot);
-      rings.setDescriptor(head, headers.gpa + slot * HEADER_STRIDE, 0, HEADER_BYTES, 0);
-      if (slot < this.#dataSlots) {
-        rings.link(head, head + 1);
-        this.#freeData.push(slot);
-      } else this.#freeControl.push(slot);
-    }
-
-    this.#frontEnd.start(features, [this.receiveRing, this.transmitRing]);
-    for (let i = 0; i < size; i++) this.receiveRing.post(i);
+    frontEnd.start(features, [this.receiveRing, this.transmitRing]);
+    dma.started();
+    for (let i = 0; i < size; i++) this.#postReceive(i);
     this.receiveRing.publish();
-    this.#epoll.add(this.receiveRing.callFd, EPOLLIN | EPOLLET, 0);
-    this.#epoll.add(this.transmitRing.callFd, EPOLLIN | EPOLLET, 1);
+    this.#epoll.add(this.receiveRing.callFd, EPOLLIN | EPOLLET, RECEIVE_CALLED);
+    this.#epoll.add(this.transmitRing.callFd, EPOLLIN | EPOLLET, TRANSMIT_CALLED);
+    if (dma.questionFd >= 0) this.#epoll.add(dma.questionFd, EPOLLIN, ASKED);
+  }
+
+  #prepareHeaders(cid: number): void {
+    const words = this.#words;
+    for (let slot = 0; slot < this.#headers.count; slot++) {
+      const at = this.#headers.word[slot];
+      words[at + SRC_CID] = cid;
+      words[at + DST_CID] = HOST_CID;
+      words[at + BUF_ALLOC] = BUFFER_BYTES;
+    }
+    // Written once, so that there are pages; never again.
+    const payload = this.#payloads;
+    for (let offset = payload.offsetOf(0); offset < payload.offsetOf(payload.count); offset += PAGE)
+      words.fill(0x55555555, payload.arena.wordOf(offset), payload.arena.wordOf(offset) + (PAGE >> 2));
+  }
+
+  /** Addresses that stay are written once. */
+  #prepareDescriptors(): void {
+    for (let i = 0; i < this.#receiveBuffers.count; i++) this.#describeReceive(i);
+    for (let slot = 0; slot < this.#headers.count; slot++) this.#describeHeader(slot);
+    for (let slot = 0; slot < this.#dataSlots; slot++)
+      this.#dma.map(this.#payloads, slot, LARGEST_PAYLOAD_BYTES);
+  }
+
+  #describeReceive(index: number): void {
+    const { low, high } = this.#receiveBuffers;
+    this.#dma.map(this.#receiveBuffers, index, RECEIVE_BUFFER_BYTES);
+    this.receiveRing.rings.setDescriptor(
+      index,
+      low[index],
+      high[index],
+      RECEIVE_BUFFER_BYTES,
+      DescFlag.WRITE,
+    );
+  }
+
+  #describeHeader(slot: number): void {
+    const { low, high } = this.#headers;
+    this.#dma.map(this.#headers, slot, HEADER_BYTES);
+    const { rings } = this.transmitRing;
+    const head = this.#headOf(slot);
+    rings.setDescriptor(head, low[slot], high[slot], HEADER_BYTES, 0);
+    if (slot < this.#dataSlots) rings.link(head, head + 1);
+  }
+
+  #postReceive(index: number): void {
+    if (this.#mapsEachTime) this.#describeReceive(index);
+    this.receiveRing.post(index);
+  }
+
+  /** What there was of translation since this was last asked. */
+  takeTally(): Tally | undefined {
+    const { frontEnd } = this.#dma;
+    return frontEnd instanceof TranslatingFrontEnd ? frontEnd.takeTally() : undefined;
   }
 
   #headOf(slot: number): number {
@@ -189,10 +232,6 @@ export class MeasuringDriver {
 
   #slotOf(head: number): number {
     return head < 2 * this.#dataSlots ? head >> 1 : head - this.#dataSlots;
-  }
-
-  #payloadOf(slot: number): number {
-    return this.#payloadGpa + slot * LARGEST_PAYLOAD_BYTES;
   }
 
   get linkCount(): number {
@@ -208,17 +247,22 @@ export class MeasuringDriver {
   /** Sends so many bytes of payload; there is a slot, and credit for them. */
   sendData(link: Link, bytes: number): void {
     const slot = this.#freeData.pop() as number;
-    const at = slot * (HEADER_STRIDE >> 2);
-    const headers = this.#headers;
+    const at = this.#headers.word[slot];
+    const headers = this.#words;
     headers[at + SRC_PORT] = link.localPort;
     headers[at + DST_PORT] = link.peerPort;
     headers[at + LEN] = bytes;
     headers[at + TYPE_OP] = SocketType.STREAM | (Op.RW << 16);
     headers[at + FWD_CNT] = link.received;
     const head = 2 * slot;
-    if (this.#payloadBytes[slot] !== bytes) {
+    if (this.#mapsEachTime) {
+      this.#describeHeader(slot);
+      this.#dma.map(this.#payloads, slot, bytes);
+    }
+    if (this.#mapsEachTime || this.#payloadBytes[slot] !== bytes) {
       this.#payloadBytes[slot] = bytes;
-      this.transmitRing.rings.setDescriptor(head + 1, this.#payloadOf(slot), 0, bytes, 0);
+      const { low, high } = this.#payloads;
+      this.transmitRing.rings.setDescriptor(head + 1, low[slot], high[slot], bytes, 0);
     }
     link.told = link.received;
     link.sent = (link.sent + bytes) >>> 0;
@@ -259,13 +303,14 @@ export class MeasuringDriver {
       this.#pending.push(control);
       return;
     }
-    const at = slot * (HEADER_STRIDE >> 2);
-    const headers = this.#headers;
+    const at = this.#headers.word[slot];
+    const headers = this.#words;
     headers[at + SRC_PORT] = control.localPort;
     headers[at + DST_PORT] = control.peerPort;
     headers[at + TYPE_OP] = SocketType.STREAM | (control.op << 16);
     headers[at + FLAGS] = control.flags;
     headers[at + FWD_CNT] = control.fwdCnt;
+    if (this.#mapsEachTime) this.#describeHeader(slot);
     this.transmitRing.post(this.#headOf(slot));
   }
 
@@ -287,7 +332,9 @@ export class MeasuringDriver {
     const isQuiet = receiveRing.arm(0) && (!waitsForRoom || transmitRing.arm(transmitRing.inFlight >> 1));
     if (!isQuiet || timeoutMs === 0) return !isQuiet;
     this.sleeps++;
-    return this.#epoll.wait(timeoutMs) > 0;
+    const events = this.#epoll.wait(timeoutMs);
+    for (let index = 0; index < events; index++) if (this.#epoll.token(index) === ASKED) this.#dma.serve();
+    return events > 0;
   }
 
   /** As `turn`, for work that always has something to wait for: a device that does not go on is an error. */
@@ -303,21 +350,49 @@ export class MeasuringDriver {
     const { receiveRing, transmitRing } = this;
     for (let head = transmitRing.take(); head >= 0; head = transmitRing.take()) {
       const slot = this.#slotOf(head);
+      if (this.#mapsEachTime) this.#unmapSent(slot);
       (slot < this.#dataSlots ? this.#freeData : this.#freeControl).push(slot);
       hasTaken = true;
     }
-    while (this.#pending.length > 0 && this.#freeControl.length > 0)
-      this.#send(this.#pending.shift() as Control);
+    if (this.#mapsEachTime) return this.#takeUnmapped() || hasTaken;
+    this.#sendPending();
     for (let head = receiveRing.take(); head >= 0; head = receiveRing.take()) {
-      this.#packet(head * (PAGE >> 2));
+      this.#packet(this.#receiveBuffers.word[head]);
       receiveRing.post(head);
       hasTaken = true;
     }
     return hasTaken;
   }
 
+  /** Takes what was received, all of it before any of it is looked at or used again. */
+  #takeUnmapped(): boolean {
+    const { receiveRing } = this;
+    let count = 0;
+    for (let head = receiveRing.take(); head >= 0; head = receiveRing.take()) {
+      this.#dma.unmap(this.#receiveBuffers, head, RECEIVE_BUFFER_BYTES);
+      this.#returned[count++] = head;
+    }
+    this.#dma.settle();
+    this.#sendPending();
+    for (let index = 0; index < count; index++) {
+      this.#packet(this.#receiveBuffers.word[this.#returned[index]]);
+      this.#postReceive(this.#returned[index]);
+    }
+    return count > 0;
+  }
+
+  #unmapSent(slot: number): void {
+    this.#dma.unmap(this.#headers, slot, HEADER_BYTES);
+    if (slot < this.#dataSlots) this.#dma.unmap(this.#payloads, slot, this.#payloadBytes[slot]);
+  }
+
+  #sendPending(): void {
+    while (this.#pending.length > 0 && this.#freeControl.length > 0)
+      this.#send(this.#pending.shift() as Control);
+  }
+
   #packet(at: number): void {
-    const words = this.#received;
+    const words = this.#words;
     const localPort = words[at + DST_PORT];
     const peerPort = words[at + SRC_PORT];
     const op = words[at + TYPE_OP] >>> 16;

@@ -18,11 +18,18 @@ function driver(): MeasuringDriver {
   return attached;
 }
 
+function talliedBy(measured: MeasuringDriver): Outcome {
+  const tally = measured.takeTally();
+  return tally === undefined ? NOTHING : { ...NOTHING, tally };
+}
+
 obey((command: GuestCommand): Outcome => {
   switch (command.do) {
     case "attach":
-      attached = new MeasuringDriver(command.socketPath, command.queueSize, !command.lazyCredit);
+      attached = new MeasuringDriver({ ...command, tellsWhenEmpty: !command.lazyCredit });
       return NOTHING;
+    case "tally":
+      return talliedBy(driver());
     case "listen":
       sockets.listen(command.path);
       return NOTHING;

@@ -3,7 +3,8 @@
  * Nothing is allocated per packet.
  */
 import type { Outcome, Sending } from "./commands.js";
-import { LARGEST_PAYLOAD_BYTES, type Link, type MeasuringDriver } from "./driver.js";
+import type { Link, MeasuringDriver } from "./driver.js";
+import { LARGEST_PAYLOAD_BYTES } from "./driver-layout.js";
 import { monotonicNs, type Progress } from "./progress.js";
 
 /** How often it is looked whether all is over, when nothing happens. */

@@ -4,7 +4,6 @@
  * Must not know what the buffers carry.
  */
 
-import type { GuestRam } from "../src/guest/guest-ram.js";
 import { createEventfd, signalEventfd } from "../src/linux/eventfd.js";
 import { passesEvent, placeSplitQueue, USED_NO_NOTIFY } from "../src/virtqueue/layout.js";
 import { SplitDriverRings } from "../src/virtqueue/split-driver-rings.js";
@@ -12,6 +11,12 @@ import type { GuestQueue } from "../src/vmm/player.js";
 
 /** As Linux aligns the areas: to a cache line. */
 const AREA_ALIGNMENT = 64;
+
+/** Where the driver and the device see the same memory. */
+export interface RingPlace {
+  readonly host: number;
+  readonly bus: bigint;
+}
 
 export class PreparedRing implements GuestQueue {
   readonly addresses: GuestQueue["addresses"];
@@ -32,14 +37,15 @@ export class PreparedRing implements GuestQueue {
   /** What `used.idx` was when it was last looked at. */
   #usedSeen = 0;
 
+  /** `place`: zeroed memory, aligned to a page, of `bytesFor(size)` bytes. */
   constructor(
-    ram: GuestRam,
+    place: RingPlace,
     readonly size: number,
     eventIdx: boolean,
   ) {
     const placement = placeSplitQueue(size, AREA_ALIGNMENT);
-    const { gpa, host } = ram.allocate(placement.totalBytes);
-    const at = (offset: number) => BigInt(gpa + offset);
+    const { bus, host } = place;
+    const at = (offset: number) => bus + BigInt(offset);
     this.addresses = { desc: at(placement.desc), avail: at(placement.avail), used: at(placement.used) };
     this.rings = new SplitDriverRings({
       size,
@@ -49,6 +55,10 @@ export class PreparedRing implements GuestQueue {
     });
     this.#mask = size - 1;
     this.#eventIdx = eventIdx;
+  }
+
+  static bytesFor(size: number): number {
+    return placeSplitQueue(size, AREA_ALIGNMENT).totalBytes;
   }
 
   post(head: number): void {
