@@ -35,17 +35,18 @@ export class GuestMemory {
   /** Views for JavaScript over mapped guest memory. */
   readonly views: HostViews;
   readonly mostRegions: number;
+  /** The regions by their addresses, for the hot path of `table-space.ts` to look up. */
+  readonly byGpa: RangeTable;
+  readonly byUva: RangeTable;
 
   readonly #regions: Region[] = [];
-  readonly #byGpa: RangeTable;
-  readonly #byUva: RangeTable;
   readonly #removalListeners: ((region: Region) => void)[] = [];
   #guestAddressesOnly = false;
 
   constructor(options: GuestMemoryOptions = {}) {
     this.mostRegions = options.mostRegions ?? MOST_REGIONS;
-    this.#byGpa = new RangeTable(this.mostRegions);
-    this.#byUva = new RangeTable(this.mostRegions);
+    this.byGpa = new RangeTable(this.mostRegions);
+    this.byUva = new RangeTable(this.mostRegions);
     this.views = new HostViews(this.#regions);
   }
 
@@ -129,23 +130,25 @@ export class GuestMemory {
 
   /** The host address of a user address, or -1. */
   uvaToHost(uva: Uva): HostAddress {
-    return this.#byUva.map(uva);
+    return this.byUva.map(uva);
   }
 
   /** Appends the host segments of a guest-physical range. False if some of it lies outside of every region. */
   resolveGpa(gpa: Gpa, length: number, out: SegmentList): boolean {
-    return resolve(this.#byGpa, gpa, length, out);
+    this.byGpa.address[0] = gpa;
+    return resolvePlaced(this.byGpa, length, out);
   }
 
   /** Appends the host segments of a user address range. False if some of it lies outside of every region. */
   resolveUva(uva: Uva, length: number, out: SegmentList): boolean {
-    return resolve(this.#byUva, uva, length, out);
+    this.byUva.address[0] = uva;
+    return resolvePlaced(this.byUva, length, out);
   }
 
   /** How many bytes from `uva` on lie in one region, and so are contiguous on the host. 0 if it is in none. */
   contiguousFromUva(uva: Uva): number {
-    const index = this.#byUva.find(uva);
-    return index < 0 ? 0 : this.#byUva.end[index] - uva;
+    const index = this.byUva.find(uva);
+    return index < 0 ? 0 : this.byUva.end[index] - uva;
   }
 
   /** Checks a region against `others` and maps it. */
@@ -196,14 +199,14 @@ export class GuestMemory {
 
   #enter(region: Region): void {
     this.#regions.push(region);
-    this.#byGpa.insert(region.gpa, region.gpa + region.size, region.host);
-    this.#byUva.insert(region.uva, region.uva + region.size, region.host);
+    this.byGpa.insert(region.gpa, region.gpa + region.size, region.host);
+    this.byUva.insert(region.uva, region.uva + region.size, region.host);
   }
 
   #leave(region: Region, index: number): void {
     this.#regions.splice(index, 1);
-    this.#byGpa.remove(region.gpa);
-    this.#byUva.remove(region.uva);
+    this.byGpa.remove(region.gpa);
+    this.byUva.remove(region.uva);
     this.generation++;
     this.views.forget(region);
     park(region.mappingAddress, region.mappingLength);
@@ -227,17 +230,19 @@ function inspectFile(fd: number, end: number, where: string): { isSealed: boolea
   }
 }
 
-/** Regions that touch in the guest need not touch on the host, so a range may take several segments. */
-function resolve(table: RangeTable, address: number, length: number, out: SegmentList): boolean {
-  let at = address;
+/**
+ * Appends the host segments of `length` bytes at `table.address[0]`; false if some of it lies outside of every region.
+ * Regions that touch in the guest need not touch on the host, so a range may take several segments. Hot path.
+ */
+export function resolvePlaced(table: RangeTable, length: number, out: SegmentList): boolean {
+  const { address } = table;
   let remaining = length;
   while (remaining > 0) {
-    const index = table.find(at);
+    const index = table.lookUp();
     if (index < 0) return false;
-    const available = table.end[index] - at;
-    const taken = Math.min(available, remaining);
-    out.append(table.target[index] + (at - table.start[index]), taken);
-    at += taken;
+    const taken = Math.min(table.end[index] - address[0], remaining);
+    out.append(table.target[index] + (address[0] - table.start[index]), taken);
+    address[0] += taken;
     remaining -= taken;
   }
   return true;

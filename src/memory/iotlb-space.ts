@@ -21,7 +21,10 @@ const OFFSET_MASK = PAGE_BYTES - 1;
 const MOST_ASKED_PAGES = 1024;
 const NO_PAGE = -1;
 
-/** Distinguishes the chains of all spaces over all tables. Wraps after 2^32 chains, which only miscounts one. */
+/** The largest integer that V8 does not box in a variable. */
+const MOST_CHAINS = 2 ** 31 - 1;
+
+/** Distinguishes the chains of all spaces over all tables. Begins anew after 2^31 chains, which only miscounts one. */
 let latestChain = 0;
 
 export class IotlbSpace implements AddressSpace {
@@ -59,7 +62,7 @@ export class IotlbSpace implements AddressSpace {
   }
 
   beginChain(): void {
-    latestChain = (latestChain + 1) >>> 0;
+    latestChain = latestChain === MOST_CHAINS ? 1 : latestChain + 1;
     this.#chain = latestChain;
     this.#chainEntries = 0;
     this.#latestMissingPage = NO_PAGE;
@@ -67,7 +70,8 @@ export class IotlbSpace implements AddressSpace {
 
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome {
     const table = this.#table;
-    const position = table.find(low, high);
+    // Signed, so that no call boxes them: `segments.ts`.
+    const position = table.find(low | 0, high | 0);
     if (position >= 0 && (table.permission[position] & access) === access) {
       const pages = (high >>> 0) * TWO_TO_20 + (low >>> 12) - table.startPage[position];
       const begin = pages * PAGE_BYTES + ((low & OFFSET_MASK) - table.startOffset[position]);
@@ -79,7 +83,7 @@ export class IotlbSpace implements AddressSpace {
         return Outcome.OK;
       }
     }
-    return this.#walk(low, high, length, access, out);
+    return this.#walk(low | 0, high | 0, length, access, out);
   }
 
   /** Goes from entry to entry, and from missing page to missing page. */
@@ -97,7 +101,7 @@ export class IotlbSpace implements AddressSpace {
     for (;;) {
       const page = high * TWO_TO_20 + (low >>> 12);
       const offset = low & OFFSET_MASK;
-      const position = table.find(low, high);
+      const position = table.find(low | 0, high | 0);
       let taken = PAGE_BYTES - offset;
       if (position < 0) {
         statistics.misses++;

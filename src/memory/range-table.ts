@@ -11,6 +11,8 @@ export class RangeTable {
   readonly end: Float64Array;
   /** What `start` maps to. */
   readonly target: Float64Array;
+  /** The address that `lookUp` takes; V8 would box it as an argument (`segments.ts`). */
+  readonly address = new Float64Array(1);
   /** Where the latest lookup found its range: most lookups are near the one before. */
   #latest = 0;
 
@@ -22,9 +24,16 @@ export class RangeTable {
 
   /** The index of the range that contains `address`, or -1. */
   find(address: number): number {
+    this.address[0] = address;
+    return this.lookUp();
+  }
+
+  /** As `find`, of the address in `address[0]`. */
+  lookUp(): number {
+    const address = this.address[0];
     const latest = this.#latest;
     if (latest < this.count && address >= this.start[latest] && address < this.end[latest]) return latest;
-    const index = this.#lastStartingAtOrBefore(address);
+    const index = this.#lastStartingAtOrBefore();
     if (index < 0 || address >= this.end[index]) return -1;
     this.#latest = index;
     return index;
@@ -38,7 +47,8 @@ export class RangeTable {
 
   /** Adds a range. The caller has made sure that it overlaps none and that there is room. */
   insert(start: number, end: number, target: number): void {
-    const index = this.#lastStartingAtOrBefore(start) + 1;
+    this.address[0] = start;
+    const index = this.#lastStartingAtOrBefore() + 1;
     for (const column of [this.start, this.end, this.target]) {
       column.copyWithin(index + 1, index, this.count);
     }
@@ -50,7 +60,8 @@ export class RangeTable {
 
   /** Removes the range that starts at `start`, if there is one. */
   remove(start: number): void {
-    const index = this.#lastStartingAtOrBefore(start);
+    this.address[0] = start;
+    const index = this.#lastStartingAtOrBefore();
     if (index < 0 || this.start[index] !== start) return;
     for (const column of [this.start, this.end, this.target]) {
       column.copyWithin(index, index + 1, this.count);
@@ -58,7 +69,9 @@ export class RangeTable {
     this.count--;
   }
 
-  #lastStartingAtOrBefore(address: number): number {
+  /** Of `address[0]`. */
+  #lastStartingAtOrBefore(): number {
+    const address = this.address[0];
     let low = 0;
     let high = this.count;
     while (low < high) {

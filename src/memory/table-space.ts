@@ -5,7 +5,8 @@
 import { type Access, Outcome } from "./address.js";
 import type { AddressSpace, TranslationFault } from "./address-space.js";
 import { hex } from "./errors.js";
-import type { GuestMemory } from "./guest-memory.js";
+import { type GuestMemory, resolvePlaced } from "./guest-memory.js";
+import type { RangeTable } from "./range-table.js";
 import type { SegmentList } from "./segments.js";
 
 const TWO_TO_32 = 2 ** 32;
@@ -15,11 +16,14 @@ const HIGH_OF_TWO_TO_53 = 2 ** 21;
 export class TableSpace implements AddressSpace {
   readonly mostPagesPerChain = Number.POSITIVE_INFINITY;
   fault: TranslationFault | undefined;
+  readonly #table: RangeTable;
 
   constructor(
     readonly kind: "gpa" | "uva",
     readonly memory: GuestMemory,
-  ) {}
+  ) {
+    this.#table = kind === "gpa" ? memory.byGpa : memory.byUva;
+  }
 
   get generation(): number {
     return this.memory.generation;
@@ -31,13 +35,13 @@ export class TableSpace implements AddressSpace {
   translate(low: number, high: number, length: number, _access: Access, out: SegmentList): Outcome {
     if (length === 0) return Outcome.OK;
     if (high >>> 0 < HIGH_OF_TWO_TO_53) {
-      const address = (high >>> 0) * TWO_TO_32 + (low >>> 0);
-      const isInside =
-        this.kind === "gpa"
-          ? this.memory.resolveGpa(address, length, out)
-          : this.memory.resolveUva(address, length, out);
-      if (isInside) return Outcome.OK;
+      this.#table.address[0] = (high >>> 0) * TWO_TO_32 + (low >>> 0);
+      if (resolvePlaced(this.#table, length, out)) return Outcome.OK;
     }
+    return this.#fail(low | 0, high | 0, length);
+  }
+
+  #fail(low: number, high: number, length: number): Outcome {
     const address = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
     const name = this.kind === "gpa" ? "guest-physical" : "user";
     this.fault = {
