@@ -1,0 +1,51 @@
+/**
+ * The data path allocates nothing per packet once its functions are compiled: a whole device in a process of its own
+ * (`allocation-child.ts`), the heap before and after a hundred thousand packets of each kind. Counts bytes, not time.
+ */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import type { AllocationResult } from "./allocation-child.js";
+
+const CHILD = fileURLToPath(new URL("./allocation-child.js", import.meta.url));
+/** The smallest object has 16 bytes. What the looking itself takes is a tenth of this. */
+const MOST_BYTES_PER_PACKET = 1;
+/** So much can be allocated without a collection: more than any kind of work does, the one that leaks included. */
+const YOUNG_MIB = 64;
+
+async function measured(...args: string[]): Promise<AllocationResult[]> {
+  const options = [`--min-semi-space-size=${YOUNG_MIB}`, `--max-semi-space-size=${YOUNG_MIB}`];
+  const { stdout } = await promisify(execFile)(process.execPath, [...options, CHILD, ...args]);
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as AllocationResult);
+}
+
+function nameOf({ direction, atATime, bytesPerPacket }: AllocationResult): string {
+  return `${direction}, ${atATime} at a time: ${bytesPerPacket} bytes a packet`;
+}
+
+describe("the data path", () => {
+  for (const [what, args] of [
+    ["without translation", []],
+    ["with translation", ["translated"]],
+  ] as const) {
+    it(`allocates nothing per packet ${what}`, async () => {
+      const results = await measured(...args);
+      assert.equal(results.length, 4);
+      for (const result of results) {
+        assert.equal(result.collections, 0, nameOf(result));
+        assert.equal(result.updates, 0, nameOf(result));
+        assert.ok(result.bytesPerPacket < MOST_BYTES_PER_PACKET, nameOf(result));
+      }
+    });
+  }
+
+  it("would be found allocating one small object a packet", async () => {
+    for (const result of await measured("leak"))
+      assert.ok(result.bytesPerPacket > 16 * MOST_BYTES_PER_PACKET, nameOf(result));
+  });
+});
