@@ -5,7 +5,6 @@
  */
 
 import { didYouMean } from "../config/suggest.js";
-import { programHelp } from "./help.js";
 import { EXIT_FAILURE, EXIT_OK, lostOutput, processTerminal, reportFailure } from "./terminal.js";
 import { UsageError } from "./usage-error.js";
 import { packageVersion } from "./version.js";
@@ -43,9 +42,11 @@ async function main(argv: string[]): Promise<number> {
   switch (first) {
     case "--help":
     case "-h":
-    case "help":
+    case "help": {
+      const { programHelp } = await import("./help.js");
       processTerminal.print(programHelp(COMMANDS));
       return EXIT_OK;
+    }
     case "--version":
     case "-V":
       processTerminal.print(`bit33 ${packageVersion()}`);

@@ -18,17 +18,14 @@ const socket = join(directory, "vm.sock");
 const udsPath = join(directory, "vm.vsock");
 const paths = ["--socket", socket, "--uds-path", udsPath];
 
-function refuses(argv: string[], code: string, line: string | RegExp) {
-  assert.throws(
-    () => readServeRequest(argv),
-    (error) => {
-      assert.ok(error instanceof OperatorError, String(error));
-      assert.equal(error.code, code, error.line);
-      if (typeof line === "string") assert.equal(error.line, line);
-      else assert.match(error.line, line);
-      return true;
-    },
-  );
+async function refuses(argv: string[], code: string, line: string | RegExp) {
+  await assert.rejects(readServeRequest(argv), (error) => {
+    assert.ok(error instanceof OperatorError, String(error));
+    assert.equal(error.code, code, error.line);
+    if (typeof line === "string") assert.equal(error.line, line);
+    else assert.match(error.line, line);
+    return true;
+  });
 }
 
 function configFile(content: string): string {
@@ -38,23 +35,23 @@ function configFile(content: string): string {
 }
 
 describe("a serve command line", () => {
-  it("for one VM needs two paths and has defaults for the rest", () => {
-    const { configs, fd, logLevel, logFormat } = readServeRequest(paths);
+  it("for one VM needs two paths and has defaults for the rest", async () => {
+    const { configs, fd, logLevel, logFormat } = await readServeRequest(paths);
     assert.equal(configs.length, 1);
     assert.deepEqual([configs[0].guestCid, configs[0].socketPath, configs[0].udsPath], [3, socket, udsPath]);
     assert.deepEqual([fd, logLevel, logFormat], [undefined, "info", "text"]);
   });
 
-  it("takes --socket-path for --socket", () => {
-    const { configs } = readServeRequest(["--socket-path", socket, "--uds-path", udsPath]);
+  it("takes --socket-path for --socket", async () => {
+    const { configs } = await readServeRequest(["--socket-path", socket, "--uds-path", udsPath]);
     assert.equal(configs[0].socketPath, socket);
   });
 
-  it("takes every setting as an option", () => {
+  it("takes every setting as an option", async () => {
     const settings =
       "--guest-cid=9 --tx-buffer-size=65536 --queue-size=128 --groups=a+b --iotlb=explicit " +
       "--iotlb-explicit-bit=60 --access-platform=off --uds-mode=0660 --uds-group=5 --max-connections=10";
-    const [config] = readServeRequest([...paths, ...settings.split(" ")]).configs;
+    const [config] = (await readServeRequest([...paths, ...settings.split(" ")])).configs;
     assert.deepEqual(
       { ...config, socketPath: "", udsPath: "" },
       {
@@ -77,111 +74,135 @@ describe("a serve command line", () => {
     );
   });
 
-  it("sets the log's level and format", () => {
-    const { logLevel, logFormat } = readServeRequest([...paths, "--log-level=debug", "--log-format=json"]);
+  it("sets the log's level and format", async () => {
+    const { logLevel, logFormat } = await readServeRequest([
+      ...paths,
+      "--log-level=debug",
+      "--log-format=json",
+    ]);
     assert.deepEqual([logLevel, logFormat], ["debug", "json"]);
     const format = '--log-format: "jsn" is not one of text, json; did you mean json?';
-    refuses([...paths, "--log-format=jsn"], "value-malformed", format);
-    refuses(
+    await refuses([...paths, "--log-format=jsn"], "value-malformed", format);
+    await refuses(
       [...paths, "--log-level=loud"],
       "value-malformed",
       /^--log-level: "loud" is not one of error, warn/,
     );
   });
 
-  it("describes several VMs with --vm, each with its own place", () => {
+  it("describes several VMs with --vm, each with its own place", async () => {
     const vm = (n: number, cid: number) =>
       `--vm=guest-cid=${cid},socket=${socket}${n},uds-path=${udsPath}${n}`;
-    const { configs } = readServeRequest([vm(1, 3), vm(2, 4)]);
+    const { configs } = await readServeRequest([vm(1, 3), vm(2, 4)]);
     assert.deepEqual(
       configs.map(({ guestCid }) => guestCid),
       [3, 4],
     );
     const twice = "CID 3 is given twice, first by --vm #1 (guest-cid); each VM needs its own guest-cid";
-    refuses([vm(1, 3), vm(2, 3)], "cid-twice", `--vm #2 (guest-cid): ${twice}`);
+    await refuses([vm(1, 3), vm(2, 3)], "cid-twice", `--vm #2 (guest-cid): ${twice}`);
   });
 
-  it("refuses the CIDs, paths and numbers that the rules refuse, with the option's name", () => {
-    refuses([...paths, "--guest-cid=2"], "cid-reserved", /^--guest-cid: CID 2 is the host's own; choose/);
-    refuses(
+  it("refuses the CIDs, paths and numbers that the rules refuse, with the option's name", async () => {
+    await refuses(
+      [...paths, "--guest-cid=2"],
+      "cid-reserved",
+      /^--guest-cid: CID 2 is the host's own; choose/,
+    );
+    await refuses(
       [...paths, "--guest-cid=4294967295"],
       "cid-reserved",
       /^--guest-cid: CID 4294967295 is the wildcard/,
     );
-    refuses([...paths, "--queue-size=100"], "value-out-of-range", /^--queue-size: .* give 64 or 128$/);
-    refuses([...paths, "--queue-size=65536"], "value-out-of-range", /^--queue-size: .* from 1 to 32768$/);
+    await refuses([...paths, "--queue-size=100"], "value-out-of-range", /^--queue-size: .* give 64 or 128$/);
+    await refuses(
+      [...paths, "--queue-size=65536"],
+      "value-out-of-range",
+      /^--queue-size: .* from 1 to 32768$/,
+    );
     const missing = join(directory, "none", "s");
-    refuses(
+    await refuses(
       ["--socket", missing, "--uds-path", udsPath],
       "directory-missing",
       /^--socket: .* create it first$/,
     );
     const long = join(directory, "x".repeat(100));
-    refuses(["--socket", socket, "--uds-path", long], "path-too-long", /^--uds-path: .*_4294967295 is added/);
+    await refuses(
+      ["--socket", socket, "--uds-path", long],
+      "path-too-long",
+      /^--uds-path: .*_4294967295 is added/,
+    );
   });
 
-  it("without any VM, or with half of one, says what to give", () => {
-    refuses(
+  it("without any VM, or with half of one, says what to give", async () => {
+    await refuses(
       [],
       "nothing-to-serve",
       /^no VM is described; give --socket and --uds-path, or --vm, or --config/,
     );
-    refuses(["--log-level=info"], "nothing-to-serve", /^no VM is described/);
-    refuses(
+    await refuses(["--log-level=info"], "nothing-to-serve", /^no VM is described/);
+    await refuses(
       ["--socket", socket],
       "key-missing",
       "uds-path is missing; give the Unix socket for host programs",
     );
-    refuses(["--uds-path", udsPath], "key-missing", /^socket is missing; give the path of the Unix socket/);
+    await refuses(
+      ["--uds-path", udsPath],
+      "key-missing",
+      /^socket is missing; give the path of the Unix socket/,
+    );
   });
 
-  it("refuses to mix the ways to describe a VM", () => {
+  it("refuses to mix the ways to describe a VM", async () => {
     const vm = `--vm=socket=${socket},uds-path=${udsPath}`;
-    refuses(
+    await refuses(
       [vm, "--iotlb", "on"],
       "option-conflict",
       "--iotlb describes a single VM and cannot be combined with --vm; write iotlb=on inside --vm",
     );
-    refuses(
+    await refuses(
       ["--config=x", "--guest-cid=3"],
       "option-conflict",
       "--guest-cid describes a single VM and cannot be combined with --config; write guest-cid: 3 into the file",
     );
-    refuses(
+    await refuses(
       [vm, "--socket-path=x"],
       "option-conflict",
       /^--socket-path describes .* write socket=x inside --vm$/,
     );
-    refuses(
+    await refuses(
       [vm, "--config=x"],
       "option-conflict",
       /^--vm cannot be combined with --config; move that VM into/,
     );
   });
 
-  it("refuses the peer's forwarding before anything else about VMs", () => {
+  it("refuses the peer's forwarding before anything else about VMs", async () => {
     const why = "bit33 never opens the host's AF_VSOCK; use uds-path=PATH, and";
-    refuses(
+    await refuses(
       ["--socket", socket, "--forward-cid", "1"],
       "forwarding-refused",
       new RegExp(`^--forward-cid: ${why}`),
     );
-    refuses(["--forward-listen=9001+9002"], "forwarding-refused", new RegExp(`^--forward-listen: ${why}`));
+    await refuses(
+      ["--forward-listen=9001+9002"],
+      "forwarding-refused",
+      new RegExp(`^--forward-listen: ${why}`),
+    );
   });
 });
 
 describe("--fd", () => {
   const withFd = (fd: string | number) => ["--uds-path", udsPath, "--fd", String(fd)];
 
-  it("must be a descriptor that is open and a socket", () => {
+  it("must be a descriptor that is open and a socket", async () => {
     const place = /^--fd: /.source;
-    refuses(withFd("stdin"), "value-malformed", '--fd: "stdin" is not a whole number');
-    refuses(
+    await refuses(withFd("stdin"), "value-malformed", '--fd: "stdin" is not a whole number');
+    await refuses(
       withFd(987654),
       "fd-unusable",
       new RegExp(`${place}descriptor 987654 is not open; let the program`),
     );
-    refuses(
+    await refuses(
       withFd("99999999999"),
       "fd-unusable",
       new RegExp(`${place}"99999999999" is no descriptor number`),
@@ -192,7 +213,7 @@ describe("--fd", () => {
     const { openSync, closeSync } = await import("node:fs");
     const fd = openSync("/dev/null", "r");
     t.after(() => closeSync(fd));
-    refuses(
+    await refuses(
       withFd(fd),
       "fd-unusable",
       `--fd: descriptor ${fd} is not a socket; pass on a Unix socket, connected or listening`,
@@ -218,14 +239,14 @@ describe("the three notations", () => {
     { requiredKeys: [] },
   );
 
-  it("mean the same, whichever is used", () => {
-    fc.assert(
-      fc.property(setting, (settings) => {
+  it("mean the same, whichever is used", async () => {
+    await fc.assert(
+      fc.asyncProperty(setting, async (settings) => {
         const pairs = Object.entries({ socket, "uds-path": udsPath, ...settings });
-        const asOptions = readServeRequest(pairs.map(([key, text]) => `--${key}=${text}`));
-        const asVm = readServeRequest(["--vm", pairs.map(([key, text]) => `${key}=${text}`).join(",")]);
+        const asOptions = await readServeRequest(pairs.map(([key, text]) => `--${key}=${text}`));
+        const asVm = await readServeRequest(["--vm", pairs.map(([key, text]) => `${key}=${text}`).join(",")]);
         const lines = pairs.map(([key, text]) => `    ${key.replaceAll("-", "_")}: ${text}\n`);
-        const asFile = readServeRequest(["--config", configFile(`vms:\n  -\n${lines.join("")}`)]);
+        const asFile = await readServeRequest(["--config", configFile(`vms:\n  -\n${lines.join("")}`)]);
         assert.deepEqual(asVm.configs, asOptions.configs);
         assert.deepEqual(asFile.configs, asOptions.configs);
       }),

@@ -22,7 +22,6 @@ import { readChoice, readNumber } from "../device/config/values.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { LOG_FORMATS, type LogFormat } from "../log/format.js";
 import { LOG_LEVELS, type LogLevel } from "../log/record.js";
-import { readConfigFile } from "./config-file.js";
 import { type GivenOption, type OptionDefinition, type OptionTable, readOptions } from "./options.js";
 import { UsageError } from "./usage-error.js";
 import { parseVmOption } from "./vm-option.js";
@@ -75,8 +74,8 @@ export interface ServeRequest {
   readonly logFormat: LogFormat;
 }
 
-/** Throws an OperatorError for the first thing that is wrong. Opens nothing but the configuration file. */
-export function readServeRequest(argv: readonly string[]): ServeRequest {
+/** Rejects with an OperatorError for the first thing that is wrong. Opens nothing but the configuration file. */
+export async function readServeRequest(argv: readonly string[]): Promise<ServeRequest> {
   const given = readOptions(argv, ALL_OPTIONS);
   for (const { name, typed } of given) refuseForwarding(name, typed);
   const find = (name: string) => given.find((option) => option.name === name);
@@ -84,7 +83,7 @@ export function readServeRequest(argv: readonly string[]): ServeRequest {
   const logFormat = find("log-format");
   const fdOption = find("fd");
   const fd = fdOption && readFd(fdOption);
-  const vms = describedVms(given).map(readVmSettings);
+  const vms = (await describedVms(given)).map(readVmSettings);
   checkVmConfigs(vms, { fd });
   return {
     configs: vms.map(({ config }) => config),
@@ -95,7 +94,7 @@ export function readServeRequest(argv: readonly string[]): ServeRequest {
 }
 
 /** The VMs, by whichever of the three ways the command line uses. */
-function describedVms(given: readonly GivenOption<string>[]): VmSettings[] {
+async function describedVms(given: readonly GivenOption<string>[]): Promise<VmSettings[]> {
   const single = given.filter(({ name }) => isSettingKey(name));
   const vmOptions = given.filter(({ name }) => name === "vm");
   const config = given.find(({ name }) => name === "config");
@@ -111,7 +110,11 @@ function describedVms(given: readonly GivenOption<string>[]): VmSettings[] {
     const problem = `${typed} describes a single VM and cannot be combined with ${other}; ${instead}`;
     throw new UsageError("option-conflict", problem);
   }
-  if (config !== undefined) return readConfigFile(config.value);
+  if (config !== undefined) {
+    // Loaded late: the YAML parser is as many modules again as the rest of a start, and most command lines need none.
+    const { readConfigFile } = await import("./config-file.js");
+    return readConfigFile(config.value);
+  }
   if (vmOptions.length > 0) return vmOptions.map(({ value }, index) => parseVmOption(value, index + 1));
   if (single.length > 0) return [singleVm(single)];
   throw new UsageError(

@@ -9,7 +9,6 @@ import { siblingsOf } from "../device/config/siblings.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { createLogger, type Logger, lineSink } from "../log/logger.js";
 import { fdOutput, type LineOutput } from "../log/output.js";
-import { serveHelp } from "./help.js";
 import { hasSwitch } from "./options.js";
 import { readServeRequest } from "./serve-options.js";
 import { waitForStopSignal } from "./signals.js";
@@ -57,6 +56,7 @@ export async function serveCommand(
     return EXIT_OK;
   }
   if (hasSwitch(argv, "--help", "-h")) {
+    const { serveHelp } = await import("./help.js");
     terminal.print(serveHelp());
     return EXIT_OK;
   }
@@ -72,7 +72,7 @@ export async function serveCommand(
 }
 
 async function serve(argv: readonly string[], dependencies: ServeDependencies): Promise<number> {
-  const { configs, fd, logLevel, logFormat } = readServeRequest(argv);
+  const { configs, fd, logLevel, logFormat } = await readServeRequest(argv);
   const log = createLogger({ level: logLevel, sink: lineSink(logFormat, dependencies.logOutput) });
   // Before the start, so that a signal during it is not lost.
   const stop = dependencies.waitForStop();
