@@ -5,7 +5,7 @@
 
 /** The guest: a driver on a device, or for the floor a program on bare sockets. */
 export type GuestCommand =
-  /** Attaches a driver to the device that listens at `socketPath`. */
+  /** Attaches a driver to the device that listens at `socketPath`, beside those that are attached to others. */
   | {
       readonly do: "attach";
       readonly socketPath: string;

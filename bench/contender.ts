@@ -4,11 +4,11 @@
  */
 import type { GuestCommand, HostCommand, Outcome } from "./commands.js";
 import type { DeviceProcess } from "./device-process.js";
-import { cpuSeconds } from "./proc-stat.js";
+import { type Effort, EffortClock } from "./effort.js";
 import type { Program } from "./program.js";
 import type { Progress } from "./progress.js";
 import type { Side } from "./record.js";
-import type { RowName, Work } from "./rows.js";
+import type { RowName, StreamRows, Work } from "./rows.js";
 import { percentile, smallestShare } from "./statistics.js";
 
 const GUEST_PORT = 5000;
@@ -30,10 +30,11 @@ export interface ContenderParts {
 /** A value for each row of the work. */
 export type Reading = Partial<Record<RowName, number>>;
 
-/** What the run took beside its rows: CPU seconds of the device's process and of the driver's. */
-export interface Effort {
-  readonly deviceSeconds: number;
-  readonly driverSeconds: number;
+/** What one run of a work found, once it is known what CPU time it took. */
+interface Measured {
+  /** The time measured: from the first byte sent to the last one received. */
+  readonly seconds: number;
+  reading(effort: Effort): Reading;
 }
 
 export class Contender {
@@ -57,21 +58,20 @@ export class Contender {
   async run(work: Work, durationMs: number): Promise<{ reading: Reading; effort: Effort }> {
     const { guest, host, progress, device } = this.#parts;
     progress.reset();
-    const before = [device === undefined ? 0 : cpuSeconds(device.pid), cpuSeconds(guest.pid)];
+    const clock = new EffortClock({ device: device?.pid, driver: guest.pid, host: host.pid });
     try {
       const measured = await this.#measure(work, durationMs);
-      const deviceSeconds = (device === undefined ? 0 : cpuSeconds(device.pid)) - before[0];
-      const effort = { deviceSeconds, driverSeconds: cpuSeconds(guest.pid) - before[1] };
+      const effort = clock.stop(measured.seconds);
       await guest.ask({ do: "hang-up" });
       await host.ask({ do: "hang-up" });
-      return { reading: measured(effort), effort };
+      return { reading: measured.reading(effort), effort };
     } catch (cause) {
       const said = device === undefined || device.said === "" ? "" : `; it said: ${device.said}`;
       throw new Error(`${this.side}, ${JSON.stringify(work)}: ${String(cause)}${said}`, { cause });
     }
   }
 
-  async #measure(work: Work, durationMs: number): Promise<(effort: Effort) => Reading> {
+  async #measure(work: Work, durationMs: number): Promise<Measured> {
     switch (work.kind) {
       case "to-host":
         return this.#toHost(work, durationMs);
@@ -95,7 +95,7 @@ export class Contender {
     return { to: device === undefined ? { path } : { port }, port };
   }
 
-  async #toHost(work: Extract<Work, { kind: "to-host" }>, durationMs: number) {
+  async #toHost(work: Extract<Work, { kind: "to-host" }>, durationMs: number): Promise<Measured> {
     const { guest, host } = this.#parts;
     const { connections, messageBytes, rows } = work;
     const { to } = await this.#hostListens();
@@ -103,13 +103,12 @@ export class Contender {
       guest.ask({ do: "send", to, connections, messageBytes, durationMs }),
       host.ask({ do: "receive", connections, snapshotMs: durationMs * 0.9 }),
     );
-    return (effort: Effort) => ({
-      ...streamed(rows, sent, got, effort),
-      ...(rows.slowest === undefined ? {} : { [rows.slowest]: smallestShare(got.perConnection ?? []) }),
-    });
+    const slowest =
+      rows.slowest === undefined ? {} : { [rows.slowest]: smallestShare(got.perConnection ?? []) };
+    return streamed(rows, sent, got, slowest);
   }
 
-  async #toGuest(work: Extract<Work, { kind: "to-guest" }>, durationMs: number) {
+  async #toGuest(work: Extract<Work, { kind: "to-guest" }>, durationMs: number): Promise<Measured> {
     const { guest, host, device, folder } = this.#parts;
     const { messageBytes, rows } = work;
     const bare = `${folder}/guest${this.#ports++}`;
@@ -119,10 +118,10 @@ export class Contender {
       host.ask({ do: "send", ...target, messageBytes, durationMs }),
       guest.ask({ do: "receive" }),
     );
-    return (effort: Effort) => streamed(rows, sent, got, effort);
+    return streamed(rows, sent, got);
   }
 
-  async #roundTrip(messageBytes: number, durationMs: number) {
+  async #roundTrip(messageBytes: number, durationMs: number): Promise<Measured> {
     const { guest, host } = this.#parts;
     const { to } = await this.#hostListens();
     const echoing = host.ask({ do: "echo" });
@@ -130,19 +129,25 @@ export class Contender {
     await guest.ask({ do: "hang-up" });
     await echoing;
     const latencies = pinged.latenciesUs ?? [];
-    return () => ({ "rtt-64-median": percentile(latencies, 0.5), "rtt-64-p99": percentile(latencies, 0.99) });
+    return {
+      seconds: seconds(pinged, pinged),
+      reading: () => ({
+        "rtt-64-median": percentile(latencies, 0.5),
+        "rtt-64-p99": percentile(latencies, 0.99),
+      }),
+    };
   }
 
-  async #openByGuest(atATime: number, row: RowName, durationMs: number) {
+  async #openByGuest(atATime: number, row: RowName, durationMs: number): Promise<Measured> {
     const { guest, host, progress } = this.#parts;
     const { port } = await this.#hostListens();
     const accepting = host.ask({ do: "accept" });
     const opened = await guest.ask({ do: "open", port, atATime, durationMs }).finally(() => progress.end(0));
     await accepting;
-    return () => ({ [row]: opened.count / seconds(opened, opened) });
+    return counted(row, opened);
   }
 
-  async #openByHost(atATime: number, row: RowName, durationMs: number) {
+  async #openByHost(atATime: number, row: RowName, durationMs: number): Promise<Measured> {
     const { guest, host, progress, device } = this.#parts;
     const path = device?.udsPath ?? "";
     const accepting = guest.ask({ do: "accept" });
@@ -150,7 +155,7 @@ export class Contender {
       .ask({ do: "open", path, port: GUEST_PORT, atATime, durationMs })
       .finally(() => progress.end(0));
     await accepting;
-    return () => ({ [row]: opened.count / seconds(opened, opened) });
+    return counted(row, opened);
   }
 
   /** Whoever fails says so, and the other one is not left waiting. */
@@ -165,18 +170,23 @@ export class Contender {
   }
 }
 
-function streamed(
-  rows: Extract<Work, { kind: "to-host" }>["rows"],
-  sent: Outcome,
-  got: Outcome,
-  effort: Effort,
-): Reading {
+function streamed(rows: StreamRows, sent: Outcome, got: Outcome, more: Reading = {}): Measured {
+  const taken = seconds(sent, got);
   return {
-    [rows.rate]: got.count / MIB / seconds(sent, got),
-    ...(rows.cpu === undefined || effort.deviceSeconds === 0
-      ? {}
-      : { [rows.cpu]: effort.deviceSeconds / (got.count / GIB) }),
+    seconds: taken,
+    reading: ({ deviceSeconds }) => ({
+      [rows.rate]: got.count / MIB / taken,
+      ...(rows.cpu === undefined || deviceSeconds === 0
+        ? {}
+        : { [rows.cpu]: deviceSeconds / (got.count / GIB) }),
+      ...more,
+    }),
   };
+}
+
+function counted(row: RowName, opened: Outcome): Measured {
+  const taken = seconds(opened, opened);
+  return { seconds: taken, reading: () => ({ [row]: opened.count / taken }) };
 }
 
 function seconds(sent: Outcome, got: Outcome): number {

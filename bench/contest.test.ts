@@ -10,7 +10,7 @@ it("measures a stream and a round trip over our device and the floor", async () 
       (work.kind === "to-host" && work.messageBytes === 4096 && work.connections === 1) ||
       work.kind === "round-trip",
   );
-  const { records, efforts } = await runContest({
+  const { records } = await runContest({
     works,
     rounds: 1,
     durationMs: 30,
@@ -22,12 +22,31 @@ it("measures a stream and a round trip over our device and the floor", async () 
     records.map(({ row }) => row),
     ["g2h-4k", "cpu-g2h-4k", "rtt-64-median", "rtt-64-p99"],
   );
-  for (const { row, ours, peer, floor } of records) {
+  for (const {
+    row,
+    setting,
+    ours,
+    peer,
+    floor,
+    deviceBusy,
+    driverBusy,
+    hostBusy,
+    threads,
+    buffers,
+  } of records) {
     assert.equal(peer, null);
-    // 30 ms may be less than one tick of the CPU clock.
-    if (row === "cpu-g2h-4k") continue;
+    // Without the peer there is nothing to be equal to.
+    assert.equal(setting, "default");
     assert.ok(ours !== null && Number.isFinite(ours) && ours > 0, `${row}: ${ours}`);
-    assert.ok(floor !== null && Number.isFinite(floor) && floor > 0, `${row}, floor: ${floor}`);
+    if (row !== "cpu-g2h-4k")
+      assert.ok(floor !== null && Number.isFinite(floor) && floor > 0, `${row}, floor: ${floor}`);
+    assert.deepEqual(buffers, { ours: 262144, peer: null });
+    assert.ok(deviceBusy.ours !== null && deviceBusy.ours > 0);
+    assert.equal(deviceBusy.peer, null);
+    for (const side of ["ours", "floor"] as const) {
+      assert.ok((driverBusy[side] ?? 0) > 0, `${row}: the driver of ${side}`);
+      assert.ok((hostBusy[side] ?? 0) > 0, `${row}: the host's program of ${side}`);
+    }
+    assert.ok(threads.ours.length > 0);
   }
-  assert.equal(efforts.length, works.length);
 });

@@ -5,12 +5,14 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Contender, type Effort } from "./contender.js";
+import { Contender, type Reading } from "./contender.js";
 import { DeviceProcess } from "./device-process.js";
+import { busyOf, type Effort } from "./effort.js";
+import { type Entry, entriesFor } from "./entries.js";
 import { Program } from "./program.js";
 import { Progress } from "./progress.js";
 import { type BenchRecord, makeRecord, SIDES, type Side } from "./record.js";
-import { type RowName, rowsOf, type Work } from "./rows.js";
+import { type RowName, rowsOf, SETTINGS, type Setting, type Work } from "./rows.js";
 
 export interface ContestOptions {
   readonly works: readonly Work[];
@@ -23,7 +25,9 @@ export interface ContestOptions {
   readonly lazyCredit?: boolean;
   /** The peer's program; undefined: it is not measured. */
   readonly peerProgram: string | undefined;
-  /** The same advertised buffer for both devices; undefined: each one's default. */
+  /** Which settings are measured, in the same rounds; default both. Without a peer "equal" is left out. */
+  readonly settings?: readonly Setting[];
+  /** In the setting "equal", the buffer that both devices advertise; default ours. */
   readonly bufferBytes?: number | undefined;
   /** Options of node for our device. */
   readonly nodeOptions?: readonly string[];
@@ -31,95 +35,121 @@ export interface ContestOptions {
   readonly onProgress?: (text: string) => void;
 }
 
-/** CPU seconds over the rounds, by side. */
-export type Efforts = Map<Side, { deviceSeconds: number; driverSeconds: number }>;
-
 export interface ContestResult {
+  /** The rows of the first setting, then those of the second, each in the order of the works. */
   readonly records: readonly BenchRecord[];
-  /** By kind of work, in the order of the works. */
-  readonly efforts: readonly { readonly work: Work; readonly efforts: Efforts }[];
 }
 
 export async function runContest(options: ContestOptions): Promise<ContestResult> {
   const folder = mkdtempSync(join(tmpdir(), "b33-bench-"));
   const stops: (() => void | Promise<void>)[] = [];
   try {
-    const contenders = await start(options, folder, stops);
-    return await play(options, contenders);
+    const entrants = await start(options, folder, stops);
+    await play(options, entrants);
+    const settings = SETTINGS.filter((setting) => entrants.some(({ entry }) => entry.settings.has(setting)));
+    return { records: settings.flatMap((setting) => recordsOf(setting, options.works, entrants)) };
   } finally {
     for (const stop of stops.reverse()) await stop();
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+/** A contender, and what it did in each round. */
+interface Entrant {
+  readonly entry: Entry;
+  readonly contender: Contender;
+  readonly runs: Map<Work, { readonly reading: Reading; readonly effort: Effort }[]>;
+}
+
 async function start(
   options: ContestOptions,
   folder: string,
   stops: (() => void | Promise<void>)[],
-): Promise<Contender[]> {
+): Promise<Entrant[]> {
   const progressPath = join(folder, "progress");
   const progress = new Progress(progressPath);
   const host = Program.host(progressPath);
   stops.push(() => host.stop());
-  const { peerProgram, bufferBytes, nodeOptions = [], queueSize, lazyCredit = false } = options;
-  const contender = async (side: Side): Promise<Contender> => {
-    const own = join(folder, side);
+  const { queueSize, lazyCredit = false } = options;
+  const entrants: Entrant[] = [];
+  for (const entry of entriesFor({ ...options, hasPeer: options.peerProgram !== undefined })) {
+    const own = join(folder, entry.name);
     mkdirSync(own);
-    const device = await openDevice(side, { folder: own, bufferBytes, nodeOptions }, peerProgram);
+    const device = await openDevice(entry, own, options);
     if (device !== undefined) stops.push(() => device.stop());
-    const guest = Program.guest(`the guest of ${side}`, progressPath);
+    const guest = Program.guest(`the guest of ${entry.name}`, progressPath);
     stops.push(() => guest.stop());
     if (device !== undefined)
       await guest.ask({ do: "attach", socketPath: device.socketPath, queueSize, lazyCredit });
-    return new Contender({ side, guest, host, progress, device, folder: own });
-  };
-  const contenders: Contender[] = [];
-  for (const side of SIDES) {
-    if (side !== "peer" || peerProgram !== undefined) contenders.push(await contender(side));
+    const contender = new Contender({ side: entry.side, guest, host, progress, device, folder: own });
+    entrants.push({ entry, contender, runs: new Map() });
   }
-  return contenders;
+  return entrants;
 }
 
 async function openDevice(
-  side: Side,
-  options: Parameters<typeof DeviceProcess.ours>[0],
-  peerProgram: string | undefined,
+  { side, bufferBytes }: Entry,
+  folder: string,
+  { peerProgram, nodeOptions = [] }: ContestOptions,
 ): Promise<DeviceProcess | undefined> {
-  if (side === "ours") return DeviceProcess.ours(options);
-  return side === "peer" && peerProgram !== undefined ? DeviceProcess.peer(peerProgram, options) : undefined;
+  if (side === "ours") return DeviceProcess.ours({ folder, bufferBytes, nodeOptions });
+  return side === "peer" && peerProgram !== undefined
+    ? DeviceProcess.peer(peerProgram, { folder, bufferBytes })
+    : undefined;
 }
 
-async function play(options: ContestOptions, contenders: readonly Contender[]): Promise<ContestResult> {
+async function play(options: ContestOptions, entrants: readonly Entrant[]): Promise<void> {
   const { works, rounds, durationMs, warmUpMs, onProgress } = options;
-  const values = new Map<RowName, Record<Side, number[]>>();
-  for (const row of works.flatMap(rowsOf)) values.set(row, { ours: [], peer: [], floor: [] });
-  const efforts = works.map((work) => ({ work, efforts: new Map() as Efforts }));
-
-  const each = async (ms: number, take: boolean, reversed: boolean): Promise<void> => {
-    for (const { work, efforts: spent } of efforts) {
-      const able = contenders.filter((contender) => contender.can(work));
-      // Who goes first changes from round to round.
-      for (const contender of reversed ? able.reverse() : able) {
-        const { reading, effort } = await contender.run(work, ms);
+  const each = async (ms: number, order: readonly Entrant[], take: boolean): Promise<void> => {
+    for (const work of works) {
+      for (const { contender, runs } of order) {
+        if (!contender.can(work)) continue;
+        const run = await contender.run(work, ms);
         if (!take) continue;
-        for (const [row, value] of Object.entries(reading))
-          values.get(row as RowName)?.[contender.side].push(value);
-        addEffort(spent, contender.side, effort);
+        const known = runs.get(work);
+        if (known === undefined) runs.set(work, [run]);
+        else known.push(run);
       }
     }
   };
-  if (warmUpMs > 0) await each(warmUpMs, false, false);
+  if (warmUpMs > 0) await each(warmUpMs, entrants, false);
   for (let round = 0; round < rounds; round++) {
-    await each(durationMs, true, round % 2 === 1);
+    await each(durationMs, turned(entrants, round), true);
     onProgress?.(`round ${round + 1} of ${rounds} is done`);
   }
-  const records = [...values].map(([row, found]) => makeRecord(row, found));
-  return { records, efforts };
 }
 
-function addEffort(efforts: Efforts, side: Side, { deviceSeconds, driverSeconds }: Effort): void {
-  const sum = efforts.get(side) ?? { deviceSeconds: 0, driverSeconds: 0 };
-  sum.deviceSeconds += deviceSeconds;
-  sum.driverSeconds += driverSeconds;
-  efforts.set(side, sum);
+/** Who goes first, and who after whom, changes from round to round. */
+function turned<T>(all: readonly T[], round: number): T[] {
+  const first = (round >> 1) % all.length;
+  const order = [...all.slice(first), ...all.slice(0, first)];
+  return round % 2 === 1 ? order.reverse() : order;
+}
+
+function recordsOf(
+  setting: Setting,
+  works: readonly Work[],
+  entrants: readonly Entrant[],
+): readonly BenchRecord[] {
+  const bySide = (side: Side): Entrant | undefined =>
+    entrants.find(({ entry }) => entry.side === side && entry.settings.has(setting));
+  const buffers = {
+    ours: bySide("ours")?.entry.advertisedBytes ?? null,
+    peer: bySide("peer")?.entry.advertisedBytes ?? null,
+  };
+  return works.flatMap((work) => {
+    const runsOf = (side: Side) => bySide(side)?.runs.get(work) ?? [];
+    const busy = Object.fromEntries(
+      SIDES.flatMap((side) => {
+        const efforts = runsOf(side).map(({ effort }) => effort);
+        return efforts.length === 0 ? [] : [[side, busyOf(efforts, side !== "floor")] as const];
+      }),
+    );
+    const values = (row: RowName, side: Side): number[] =>
+      runsOf(side).flatMap(({ reading }) => reading[row] ?? []);
+    return rowsOf(work).map((row) => {
+      const found = { ours: values(row, "ours"), peer: values(row, "peer"), floor: values(row, "floor") };
+      return makeRecord(row, found, { setting, buffers, busy });
+    });
+  });
 }

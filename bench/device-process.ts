@@ -18,36 +18,61 @@ export interface DeviceOptions {
   readonly bufferBytes?: number | undefined;
   /** For ours: options of node, such as `--cpu-prof`. */
   readonly nodeOptions?: readonly string[];
+  /** How many VMs it is to serve; default 1. */
+  readonly vms?: number;
+}
+
+/** A program with its arguments. */
+export interface CommandLine {
+  readonly program: string;
+  readonly args: readonly string[];
+}
+
+/** How our device is started, without its VMs. */
+export function ourCommand(nodeOptions: readonly string[] = []): CommandLine {
+  return { program: process.execPath, args: [...nodeOptions, MAIN, "serve"] };
+}
+
+/** The sockets of the VM of this index. */
+export function socketsIn(folder: string, index = 0): { socketPath: string; udsPath: string } {
+  const suffix = index === 0 ? "" : `-${index}`;
+  return { socketPath: join(folder, `vhost${suffix}`), udsPath: join(folder, `vsock${suffix}`) };
+}
+
+/** The option that describes the VM of this index, which is the same for both devices. */
+export function vmOption(folder: string, index = 0, bufferBytes?: number): string[] {
+  const { socketPath, udsPath } = socketsIn(folder, index);
+  const buffer = bufferBytes === undefined ? "" : `,tx-buffer-size=${bufferBytes}`;
+  return ["--vm", `guest-cid=${GUEST_CID + index},socket=${socketPath},uds-path=${udsPath}${buffer}`];
 }
 
 export class DeviceProcess {
+  /** Of the first VM. */
   readonly socketPath: string;
   readonly udsPath: string;
+  /** Of all VMs. */
+  readonly socketPaths: readonly string[];
   readonly #child: ChildProcess;
   #said = "";
 
-  private constructor(program: string, before: readonly string[], options: DeviceOptions) {
-    this.socketPath = join(options.folder, "vhost");
-    this.udsPath = join(options.folder, "vsock");
-    const buffer = options.bufferBytes === undefined ? "" : `,tx-buffer-size=${options.bufferBytes}`;
-    const vm = `guest-cid=${GUEST_CID},socket=${this.socketPath},uds-path=${this.udsPath}${buffer}`;
-    this.#child = spawn(program, [...before, "--vm", vm], { stdio: ["ignore", "ignore", "pipe"] });
+  private constructor({ program, args }: CommandLine, { folder, bufferBytes, vms = 1 }: DeviceOptions) {
+    const indices = Array.from({ length: vms }, (_, index) => index);
+    this.socketPaths = indices.map((index) => socketsIn(folder, index).socketPath);
+    this.socketPath = this.socketPaths[0];
+    this.udsPath = socketsIn(folder).udsPath;
+    const options = indices.flatMap((index) => vmOption(folder, index, bufferBytes));
+    this.#child = spawn(program, [...args, ...options], { stdio: ["ignore", "ignore", "pipe"] });
     this.#child.stderr?.on("data", (text: Buffer) => {
       this.#said = (this.#said + text.toString()).slice(-4000);
     });
   }
 
   static ours(options: DeviceOptions): Promise<DeviceProcess> {
-    const device = new DeviceProcess(
-      process.execPath,
-      [...(options.nodeOptions ?? []), MAIN, "serve"],
-      options,
-    );
-    return device.#listening();
+    return new DeviceProcess(ourCommand(options.nodeOptions), options).#listening();
   }
 
   static peer(program: string, options: DeviceOptions): Promise<DeviceProcess> {
-    return new DeviceProcess(program, [], options).#listening();
+    return new DeviceProcess({ program, args: [] }, options).#listening();
   }
 
   get pid(): number {
@@ -61,7 +86,7 @@ export class DeviceProcess {
 
   async #listening(): Promise<DeviceProcess> {
     const deadlineMs = performance.now() + PATIENCE_MS;
-    while (!existsSync(this.socketPath)) {
+    while (!this.socketPaths.every((path) => existsSync(path))) {
       if (this.#child.exitCode !== null || performance.now() > deadlineMs)
         throw new Error(`${this.#child.spawnfile} does not listen: ${this.#said}`);
       await new Promise((resolve) => setTimeout(resolve, 5));

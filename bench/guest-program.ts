@@ -11,7 +11,10 @@ import { Progress } from "./progress.js";
 
 const progress = new Progress(process.argv[2]);
 const sockets = new BareSockets();
+/** The one that is asked for work. */
 let attached: MeasuringDriver | undefined;
+/** Those before it, which hold their devices and do nothing. */
+const resting: MeasuringDriver[] = [];
 
 function driver(): MeasuringDriver {
   if (attached === undefined) throw new Error("no device is attached");
@@ -26,6 +29,7 @@ function talliedBy(measured: MeasuringDriver): Outcome {
 obey((command: GuestCommand): Outcome => {
   switch (command.do) {
     case "attach":
+      if (attached !== undefined) resting.push(attached);
       attached = new MeasuringDriver({ ...command, tellsWhenEmpty: !command.lazyCredit });
       return NOTHING;
     case "tally":

@@ -1,25 +1,37 @@
 /**
- * `npm run bench`: our device, vhost-device-vsock and the floor, measured in turn on this machine. Prints a table, and
- * one JSON object a line for each row.
+ * `npm run bench`: our device, vhost-device-vsock and the floor, measured in turn on this machine. Writes one JSON
+ * object a line for each row to standard output, and a table for people to standard error.
  */
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { peerCrate, peerProgram, whatPeerIsMissing } from "../test/peers/paths.js";
-import { type ContestResult, runContest } from "./contest.js";
-import { SIDES, toJson } from "./record.js";
-import { ROW_NAMES, type RowName, rowsOf, WORKS } from "./rows.js";
-import { toTable } from "./table.js";
+import { runContest } from "./contest.js";
+import { DEFAULT_BUFFER_BYTES } from "./entries.js";
+import { measureMemory } from "./memory.js";
+import { type BenchRecord, toJson } from "./record.js";
+import { ROW_NAMES, type RowName, rowsOf, SETTINGS, type Setting, STATED_ROW_NAMES, WORKS } from "./rows.js";
+import { measureStarts } from "./start.js";
+import { toBusyTable, toTable } from "./table.js";
+
+/** How much of everything: a whole run takes about nine minutes, the light one less than one. */
+const WHOLE = { rounds: 9, ms: 1000, memoryRounds: 3, starts: 15 };
+const QUICK = { rounds: 3, ms: 200, memoryRounds: 1, starts: 3 };
+/** Less would measure a just-in-time compiler: it takes our device about that long to be compiled for a kind of work. */
+const LEAST_WARM_UP_MS = 400;
 
 const USAGE = `npm run bench -- [options]
   --quick           the light version: under a minute
-  --rounds N        how often each side runs each work (default 9; quick: 3)
-  --ms N            how long each run lasts (default 1000; quick: 300)
+  --rounds N        how often each side runs each work (default ${WHOLE.rounds}; quick: ${QUICK.rounds})
+  --ms N            how long each run lasts (default ${WHOLE.ms}; quick: ${QUICK.ms})
   --rows A,B        only the works that yield these rows
+  --setting A       only "default" (each device as it comes) or "equal" (both with the same buffer); both otherwise
+  --buffer BYTES    the buffer of the setting "equal" (default ${DEFAULT_BUFFER_BYTES.ours})
   --queue-size N    descriptors of each ring (default 256)
-  --buffer BYTES    the buffer that both devices advertise (default: each one's own default)
   --lazy-credit     the guest gives credit as Linux before 6.8
   --node-option=X   for our device's process, such as --cpu-prof; may be repeated
   --no-peer         leave the peer out
-  --json            JSON only`;
+  --out FILE        write the JSON lines there, not to standard output
+  --json            JSON only: no table, no progress`;
 
 const { values } = parseArgs({
   options: {
@@ -27,38 +39,79 @@ const { values } = parseArgs({
     rounds: { type: "string" },
     ms: { type: "string" },
     rows: { type: "string" },
-    "queue-size": { type: "string", default: "256" },
+    setting: { type: "string" },
     buffer: { type: "string" },
+    "queue-size": { type: "string", default: "256" },
     "lazy-credit": { type: "boolean", default: false },
     "node-option": { type: "string", multiple: true, default: [] },
     "no-peer": { type: "boolean", default: false },
+    out: { type: "string" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
 });
 
-function worksFor(wanted: string | undefined): typeof WORKS {
-  if (wanted === undefined) return WORKS;
-  const names = wanted.split(",");
-  const unknown = names.filter((name) => !ROW_NAMES.includes(name as RowName));
+const ALL_ROWS: readonly RowName[] = [...ROW_NAMES, ...STATED_ROW_NAMES];
+
+function wantedRows(given: string | undefined): ReadonlySet<RowName> {
+  if (given === undefined) return new Set(ALL_ROWS);
+  const names = given.split(",");
+  const unknown = names.filter((name) => !ALL_ROWS.some((row) => row === name));
   if (unknown.length > 0)
-    throw new Error(`no such row: ${unknown.join(", ")}; there are ${ROW_NAMES.join(", ")}`);
-  return WORKS.filter((work) => rowsOf(work).some((row) => names.includes(row)));
+    throw new Error(`no such row: ${unknown.join(", ")}; there are ${ALL_ROWS.join(", ")}`);
+  return new Set(ALL_ROWS.filter((row) => names.includes(row)));
 }
 
-/** The device's CPU time beside the driver's: a driver at full load all the time would be what limits. */
-function effortsToText({ efforts }: ContestResult, measuredSeconds: number): string {
-  return efforts
-    .map(({ work, efforts: spent }) => {
-      const each = SIDES.flatMap((side) => {
-        const effort = spent.get(side);
-        if (effort === undefined) return [];
-        const share = (seconds: number) => `${Math.round((100 * seconds) / measuredSeconds)}%`;
-        return [`${side} ${share(effort.deviceSeconds)} + ${share(effort.driverSeconds)}`];
-      });
-      return `  ${rowsOf(work)[0].padEnd(18)} ${each.join("   ")}`;
-    })
-    .join("\n");
+function wantedSettings(given: string | undefined, isWithPeer: boolean): readonly Setting[] {
+  const settings = SETTINGS.filter((setting) => given === undefined || setting === given);
+  if (settings.length === 0) throw new Error(`--setting is one of ${SETTINGS.join(", ")}`);
+  if (given === "equal" && !isWithPeer) throw new Error("--setting equal needs the peer");
+  return settings;
+}
+
+function tell(text: string): void {
+  if (!values.json) console.error(text);
+}
+
+/** The peer's program, if it takes part. */
+function findPeer(): string | undefined {
+  if (values["no-peer"]) return undefined;
+  const missing = whatPeerIsMissing();
+  if (missing === undefined) return peerProgram;
+  tell(`${missing}: "npm run setup:peers" installs it; the rest is measured without.`);
+  return undefined;
+}
+
+async function measure(): Promise<BenchRecord[]> {
+  const peer = findPeer();
+  const amount = values.quick ? QUICK : WHOLE;
+  const rows = wantedRows(values.rows);
+  const works = WORKS.filter((work) => rowsOf(work).some((row) => rows.has(row)));
+  const records: BenchRecord[] = [];
+  if (works.length > 0) {
+    const durationMs = Number(values.ms ?? amount.ms);
+    const contest = await runContest({
+      works,
+      rounds: Number(values.rounds ?? amount.rounds),
+      durationMs,
+      warmUpMs: Math.max(durationMs, LEAST_WARM_UP_MS),
+      queueSize: Number(values["queue-size"]),
+      peerProgram: peer,
+      settings: wantedSettings(values.setting, peer !== undefined),
+      bufferBytes: values.buffer === undefined ? undefined : Number(values.buffer),
+      lazyCredit: values["lazy-credit"],
+      nodeOptions: values["node-option"],
+      onProgress: tell,
+    });
+    records.push(...contest.records);
+  }
+  const some = (prefix: string): boolean =>
+    STATED_ROW_NAMES.some((row) => row.startsWith(prefix) && rows.has(row));
+  const common = { peerProgram: peer, onProgress: tell };
+  if (some("memory-"))
+    records.push(...(await measureMemory({ ...common, rounds: amount.memoryRounds, useMs: amount.ms })));
+  if (some("start-")) records.push(...(await measureStarts({ ...common, rounds: amount.starts })));
+  return records;
 }
 
 async function main(): Promise<void> {
@@ -66,37 +119,12 @@ async function main(): Promise<void> {
     console.log(USAGE);
     return;
   }
-  const tell = (text: string): void => {
-    if (!values.json) console.error(text);
-  };
-  const missing = whatPeerIsMissing();
-  const isWithPeer = missing === undefined && !values["no-peer"];
-  if (missing !== undefined)
-    tell(`${missing}: "npm run setup:peers" installs it; the rest is measured without.`);
-  const rounds = Number(values.rounds ?? (values.quick ? 3 : 9));
-  const durationMs = Number(values.ms ?? (values.quick ? 300 : 1000));
-  const result = await runContest({
-    works: worksFor(values.rows),
-    rounds,
-    durationMs,
-    // Less would measure a just-in-time compiler: it takes our device about that long to be compiled for a kind of work.
-    warmUpMs: Math.max(durationMs, 400),
-    queueSize: Number(values["queue-size"]),
-    peerProgram: isWithPeer ? peerProgram : undefined,
-    bufferBytes: values.buffer === undefined ? undefined : Number(values.buffer),
-    lazyCredit: values["lazy-credit"],
-    nodeOptions: values["node-option"],
-    onProgress: tell,
-  });
-  if (!values.json) {
-    console.log(toTable(result.records));
-    console.log(
-      `\nCPU in percent of the time measured, device + driver (${peerCrate.name} ${peerCrate.version}):`,
-    );
-    console.log(effortsToText(result, (rounds * durationMs) / 1000));
-    console.log();
-  }
-  for (const record of result.records) console.log(toJson(record));
+  const records = await measure();
+  const lines = records.map((record) => `${toJson(record)}\n`).join("");
+  if (values.out === undefined) process.stdout.write(lines);
+  else writeFileSync(values.out, lines);
+  tell(`\nThe peer is ${peerCrate.name} ${peerCrate.version}.\n\n${toTable(records)}`);
+  tell(`\nCPU time of the processes, in percent of the time measured:\n\n${toBusyTable(records)}`);
 }
 
 await main();

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { makeRecord, meets, toJson } from "./record.js";
-import { ROW_NAMES, ROWS, rowsOf, WORKS } from "./rows.js";
-import { toTable } from "./table.js";
+import { ROW_NAMES, ROWS, rowsOf, STATED_ROW_NAMES, WORKS } from "./rows.js";
+import { toBusyTable, toTable } from "./table.js";
 
 describe("the records of the bench", () => {
   it("compare medians, and meet their bars from the bar on", () => {
@@ -43,6 +43,7 @@ describe("the records of the bench", () => {
     assert.ok(!line.includes("\n"));
     assert.deepEqual(JSON.parse(line), {
       row: "g2h-4k",
+      setting: "default",
       unit: "MiB/s",
       ours: 10,
       peer: 4,
@@ -51,7 +52,43 @@ describe("the records of the bench", () => {
       bar: { peer: 2, floor: 0.85, own: null },
       met: true,
       spread: { ours: 0, peer: 0, floor: null },
+      rounds: 1,
+      buffers: { ours: null, peer: null },
+      deviceBusy: { ours: null, peer: null },
+      driverBusy: { ours: null, peer: null, floor: null },
+      hostBusy: { ours: null, peer: null, floor: null },
+      threads: { ours: [], peer: [] },
     });
+  });
+
+  it("say who was busy, and which threads of a device, the busiest first", () => {
+    const threads = [
+      { name: "device (main)", busy: 0.004 },
+      { name: "little", busy: 0.01 },
+      { name: "much", busy: 0.98765 },
+    ];
+    const busy = {
+      ours: { device: 1.00165, threads, driver: 0.5, host: 0.25 },
+      floor: { device: undefined, threads: [], driver: 0.75, host: 1 },
+    };
+    const values = { ours: [10], peer: [], floor: [20] };
+    const record = makeRecord("g2h-4k", values, { setting: "equal", busy });
+    assert.equal(record.setting, "equal");
+    assert.deepEqual(record.deviceBusy, { ours: 1, peer: null });
+    assert.deepEqual(record.driverBusy, { ours: 0.5, peer: null, floor: 0.75 });
+    assert.deepEqual(record.hostBusy, { ours: 0.25, peer: null, floor: 1 });
+    assert.deepEqual(record.threads.ours, [
+      { name: "much", busy: 0.988 },
+      { name: "little", busy: 0.01 },
+    ]);
+  });
+
+  it("have no bar to meet where they are only stated, and say what ours is made of", () => {
+    const parts = { node: [40, 42, 38], thread: [50, 50, 51] };
+    const record = makeRecord("start-answering", { ours: [90, 92], peer: [3, 3], floor: [] }, { parts });
+    assert.equal(record.met, null);
+    assert.equal(record.ratio.peer, 30.3);
+    assert.deepEqual(record.parts, { node: 40, thread: 50 });
   });
 
   it("are a table with a line each", () => {
@@ -66,13 +103,45 @@ describe("the records of the bench", () => {
   });
 });
 
+describe("the tables of the bench", () => {
+  const values = { ours: [10], peer: [4], floor: [20] };
+
+  it("keep the two settings apart, and say what was advertised", () => {
+    const table = toTable([
+      makeRecord("g2h-4k", values, { buffers: { ours: 262144, peer: 65536 } }),
+      makeRecord("start-listening", { ours: [90], peer: [3], floor: [] }),
+      makeRecord("g2h-4k", values, { setting: "equal", buffers: { ours: 262144, peer: 262144 } }),
+    ]);
+    const lines = table.split("\n");
+    assert.deepEqual(
+      lines.map((line) => line.split(" ")[0]),
+      ["row", "--", "g2h-4k", "start-listening", "--", "g2h-4k"],
+    );
+    assert.equal(lines[1], "-- default buffers: ours 256 KiB, peer 64 KiB");
+    assert.equal(lines[4], "-- equal buffers: ours 256 KiB, peer 256 KiB");
+  });
+
+  it("tell of each work once who was busy", () => {
+    const ours = { device: 0.5, threads: [{ name: "node", busy: 0.5 }], driver: 0.25, host: 0.125 };
+    const records = [
+      makeRecord("g2h-4k", values, { busy: { ours } }),
+      makeRecord("cpu-g2h-4k", values, { busy: { ours } }),
+      makeRecord("start-listening", values),
+    ];
+    const lines = toBusyTable(records).split("\n");
+    assert.equal(lines.length, 2);
+    assert.match(lines[1], /^g2h-4k +default +50% +25% +13% .*node 50%$/);
+  });
+});
+
 describe("the rows of the bench", () => {
   it("are each read off exactly one kind of work", () => {
     const found = WORKS.flatMap(rowsOf);
     assert.deepEqual([...found].sort(), [...ROW_NAMES].sort());
   });
 
-  it("all have a bar", () => {
+  it("have a bar, but for those that are only stated", () => {
     for (const name of ROW_NAMES) assert.ok(Object.keys(ROWS[name].bar).length > 0, name);
+    for (const name of STATED_ROW_NAMES) assert.deepEqual(ROWS[name].bar, {}, name);
   });
 });

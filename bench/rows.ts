@@ -1,7 +1,12 @@
 /**
  * What is measured, as data: the kinds of work that are run, and the rows that are read off them, with the bar of each.
+ * The two settings in which all of it is run are here as well.
  * The names of rows are stable: regression checks compare them from one version to the next.
  */
+
+/** Each device as it comes; both advertising buffers of the same size to a connection. A bar holds in both. */
+export const SETTINGS = ["default", "equal"] as const;
+export type Setting = (typeof SETTINGS)[number];
 
 /** Whether more or less is better, which also says which way a bar is to be read. */
 export type Better = "more" | "less";
@@ -35,11 +40,24 @@ export const ROW_NAMES = [
   "many-1000-total",
   "many-1000-slowest",
 ] as const;
-export type RowName = (typeof ROW_NAMES)[number];
+
+/** Rows that are stated beside the peer's, without a bar, and not measured on rings (`memory.ts`, `start.ts`). */
+export const STATED_ROW_NAMES = [
+  "memory-device",
+  "memory-device-rss",
+  "memory-idle-1000",
+  "memory-used-1000",
+  "memory-extra-vm",
+  "start-listening",
+  "start-answering",
+] as const;
+export type StatedRowName = (typeof STATED_ROW_NAMES)[number];
+
+export type RowName = (typeof ROW_NAMES)[number] | StatedRowName;
 
 export interface Row {
   readonly title: string;
-  readonly unit: "MiB/s" | "µs" | "1/s" | "s/GiB" | "of mean";
+  readonly unit: "MiB/s" | "µs" | "1/s" | "s/GiB" | "of mean" | "KiB" | "ms";
   readonly better: Better;
   readonly bar: Bar;
 }
@@ -54,6 +72,10 @@ function cpu(title: string, peer: number): Row {
 
 function opened(title: string, peer: number): Row {
   return { title, unit: "1/s", better: "more", bar: { peer } };
+}
+
+function stated(title: string, unit: "KiB" | "ms"): Row {
+  return { title, unit, better: "less", bar: {} };
 }
 
 export const ROWS: Readonly<Record<RowName, Row>> = {
@@ -80,6 +102,13 @@ export const ROWS: Readonly<Record<RowName, Row>> = {
     better: "more",
     bar: { own: 0.9 },
   },
+  "memory-device": stated("memory of a device with one VM, attached", "KiB"),
+  "memory-device-rss": stated("the same, with the pages of its program", "KiB"),
+  "memory-idle-1000": stated("1000 idle connections: memory of each", "KiB"),
+  "memory-used-1000": stated("1000 connections after use: memory of each", "KiB"),
+  "memory-extra-vm": stated("memory of each further VM in one daemon", "KiB"),
+  "start-listening": stated("from exec until it listens", "ms"),
+  "start-answering": stated("from exec until it answers", "ms"),
 };
 
 /** One thing to run; what it yields are the values of one or more rows. */

@@ -49,6 +49,7 @@ export const libcCalls = {
   sendmsg: bind<[A, A, A]>("int64_t sendmsg(int, int64_t, int)"),
   recvmsg: bind<[A, A, A]>("int64_t recvmsg(int, int64_t, int)"),
   umask: bind<[A]>("unsigned int umask(unsigned int)"),
+  clock_gettime: bind<[A, A]>("int clock_gettime(int, int64_t)"),
 } as const;
 
 /** memfd_create came to libc late (glibc 2.27, musl 1.1.20); its name argument is a string, unlike all others. */
