@@ -22,7 +22,8 @@ export const payload = new Scratch(READ_BYTES);
 payload.bytes.fill(0x55);
 const argument = new Scratch(16);
 
-function setBlocking(fd: number): void {
+/** Reads and writes wait from now on. */
+export function setBlocking(fd: number): void {
   const flags = checked(libcCalls.fcntl(fd, F_GETFL, 0), "fcntl");
   checked(libcCalls.fcntl(fd, F_SETFL, flags & ~O_NONBLOCK), "fcntl");
 }

@@ -4,8 +4,7 @@
  * they are taken back when it returns. Must not know rings, nor how a message reaches the device (translation-front-end.ts).
  */
 import { GuestRam } from "../src/guest/guest-ram.js";
-import type { IoPage, IoTranslations, IotlbInvalidator } from "../src/guest/io-page-table.js";
-import { IoPageTable } from "../src/guest/io-page-table.js";
+import { type IoPage, IoPageTable, type IoTranslations } from "../src/guest/io-page-table.js";
 import { IovaAllocator, TOP_OF_32_BITS } from "../src/guest/iova-allocator.js";
 import { PAGE_BYTES } from "../src/linux/mapping.js";
 import { Access } from "../src/memory/address.js";
@@ -24,34 +23,35 @@ abstract class TranslatedDma implements DriverDma {
   readonly arena: Arena;
   readonly frontEnd: TranslatingFrontEnd;
   abstract readonly mapsEachTime: boolean;
-  protected invalidate: IotlbInvalidator = () => {};
 
   constructor(socketPath: string, need: Need, pieces: number, isPipelining: boolean) {
     const ram = new GuestRam();
     this.arena = new Arena(ram, need.bytes, need.wholeBytes, pieces);
     const translations: IoTranslations = { lookup: (iova) => this.lookup(iova) };
-    this.frontEnd = new TranslatingFrontEnd(
-      {
-        socket: socketPath,
-        profile: builtinVmm("qemu-7.2"),
-        machine: machineFor("viommu"),
-        ram,
-        viommu: {
-          translations,
-          onInvalidate: (invalidate) => {
-            this.invalidate = invalidate;
-          },
-        },
-      },
+    this.frontEnd = new TranslatingFrontEnd({
+      socketPath,
+      profile: builtinVmm("qemu-7.2"),
+      machine: machineFor("viommu"),
+      ram,
+      // What the guest unmaps is told to the front-end directly.
+      viommu: { translations, onInvalidate: () => {} },
+      translations,
       isPipelining,
-    );
+    });
   }
 
   protected abstract lookup(iova: bigint): IoPage | undefined;
   abstract map(buffers: Buffers, index: number, bytes: number): void;
   abstract unmap(buffers: Buffers, index: number, bytes: number): void;
   abstract settle(): void;
-  abstract started(): void;
+  protected abstract mapBeforehand(): void;
+
+  /** The device has asked for its rings when it started; that is not part of what is measured. */
+  started(): void {
+    this.mapBeforehand();
+    this.frontEnd.answer();
+    this.frontEnd.takeTally();
+  }
 
   /** The arena as a whole lies at the top of 32 bits, where Linux hands addresses out first. */
   busOf(offset: number): bigint {
@@ -78,8 +78,7 @@ abstract class TranslatedDma implements DriverDma {
   }
 
   serve(): void {
-    this.frontEnd.serve();
-    if (this.frontEnd.failure !== undefined) throw this.frontEnd.failure;
+    this.frontEnd.answer();
   }
 }
 
@@ -110,7 +109,7 @@ export class MappedDma extends TranslatedDma {
   unmap(): void {}
   settle(): void {}
 
-  started(): void {
+  protected mapBeforehand(): void {
     const { arena } = this;
     if (this.#entries === undefined) {
       for (let offset = 0; offset < arena.bytes; offset += PAGE_BYTES)
@@ -163,18 +162,14 @@ export class StrictDma extends TranslatedDma {
     const first = Math.floor(address / PAGE_BYTES);
     const pages = Math.ceil(((address % PAGE_BYTES) + bytes) / PAGE_BYTES);
     this.#table.unmap(first, pages);
-    this.frontEnd.unmapping(() =>
-      this.invalidate(BigInt(first * PAGE_BYTES), BigInt(pages * PAGE_BYTES), "pages"),
-    );
+    this.frontEnd.invalidate(first * PAGE_BYTES, pages * PAGE_BYTES);
     // Whoever puts answers off maps nothing before `settle`.
     this.#addresses.give(first, pages);
   }
 
   settle(): void {
-    this.frontEnd.unmapping(() => this.frontEnd.settle());
-  }
-
-  started(): void {
     this.frontEnd.settle();
   }
+
+  protected mapBeforehand(): void {}
 }

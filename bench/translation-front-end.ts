@@ -1,116 +1,102 @@
 /**
- * The front-end of a measured guest behind a vIOMMU. Its IOTLB messages are QEMU's: an UPDATE of 4 KiB for each MISS,
- * an INVALIDATE for each range that the guest unmaps, all with NEED_REPLY. Either it waits for each answer before it
- * goes on, as QEMU does, or it sends what is due in one piece and waits for the answers of an INVALIDATE only before
- * the guest may use the memory for something else. Must not know rings.
+ * The front-end of a measured guest behind a vIOMMU: the player of QEMU's profile until the device runs, then UPDATE
+ * and INVALIDATE on a line of their own. As QEMU: an UPDATE of 4 KiB for each MISS, an INVALIDATE for each range that
+ * the guest unmaps. Either each message waits for the answer to the one before, as in QEMU, or what is due is sent in
+ * one piece, and only before the guest may use memory for something else is its INVALIDATE's answer waited for.
+ * Must not know rings.
  */
-import type { IotlbMessage } from "../src/vhost/wire/index.js";
-import { encodeRequest, IOTLB_PERM, IOTLB_TYPE } from "../src/vhost/wire/index.js";
+import type { IoTranslations } from "../src/guest/io-page-table.js";
 import { FrontEnd, type FrontEndOptions } from "../src/vmm/front-end.js";
-import type { RemoteIotlb } from "../src/vmm/iotlb-server.js";
+import type { GuestQueue } from "../src/vmm/player.js";
+import { connectBlocking, setBlocking } from "./bare-socket.js";
 import type { Tally } from "./commands.js";
 import { monotonicNs } from "./progress.js";
+import { IotlbLine, type MappedPage } from "./translation-line.js";
 
-/** Messages sent in one piece at most, and answers left unread at most: less than a socket holds. */
-const MOST_AT_ONCE = 128;
+export interface TranslatingOptions extends Omit<FrontEndOptions, "socket"> {
+  readonly socketPath: string;
+  readonly translations: IoTranslations;
+  readonly isPipelining: boolean;
+}
 
 export class TranslatingFrontEnd extends FrontEnd {
+  readonly #socket: number;
+  readonly #translations: IoTranslations;
   readonly #isPipelining: boolean;
-  #unsent: Uint8Array[] = [];
-  /** Answers that were not read yet. */
-  #due = 0;
-  #misses = 0;
-  #updates = 0;
-  #invalidations = 0;
-  #unmappingNs = 0;
-  #answeringNs = 0;
+  readonly #lookup = (page: number): MappedPage | undefined => this.#lookUp(page);
+  #line: IotlbLine | undefined;
+  #counts = noCounts();
 
-  protected override readonly remoteIotlb: RemoteIotlb = {
-    update: (iova, size, userAddress, perm) => {
-      this.#updates++;
-      this.#send({ type: IOTLB_TYPE.UPDATE, iova, size, userAddress, perm });
-      return true;
-    },
-    invalidate: (iova, size) => {
-      this.#invalidations++;
-      this.#send({ type: IOTLB_TYPE.INVALIDATE, iova, size, userAddress: 0n, perm: 0 });
-    },
-  };
+  constructor(options: TranslatingOptions) {
+    const socket = connectBlocking(options.socketPath);
+    super({ ...options, socket });
+    this.#socket = socket;
+    this.#translations = options.translations;
+    this.#isPipelining = options.isPipelining;
+  }
 
-  constructor(options: FrontEndOptions, isPipelining: boolean) {
-    super(options);
-    this.#isPipelining = isPipelining;
-    // Nothing is told to an observer: there is none, and to put a question into words costs as much as to answer it.
-    this.session.onMiss = (miss) => {
-      this.#misses++;
-      return this.iotlb?.miss(miss) ?? false;
-    };
+  override start(acknowledged: bigint, queues: readonly GuestQueue[]): void {
+    super.start(acknowledged, queues);
+    setBlocking(this.#socket);
+    this.#line = new IotlbLine(this.#socket, this.session.channelFd);
   }
 
   /** Maps a range that is contiguous in guest-physical memory. */
   map(iova: number, bytes: number, gpa: number): void {
-    const user = this.users.ofGpa(gpa, bytes);
-    this.remoteIotlb.update(BigInt(iova), BigInt(bytes), BigInt(user), IOTLB_PERM.readWrite);
+    this.#started.update(iova, bytes, this.users.ofGpa(gpa, bytes), READ_WRITE);
+    this.#goOn();
   }
 
-  override serve(): number {
+  /** The guest has unmapped a range: at the latest when `settle` returns, the device does not use it any more. */
+  invalidate(iova: number, bytes: number): void {
     const beganNs = monotonicNs();
-    const served = super.serve();
-    this.#flush();
-    this.#answeringNs += monotonicNs() - beganNs;
-    return served;
+    this.#started.invalidate(iova, bytes);
+    this.#goOn();
+    this.#counts.invalidations++;
+    this.#counts.unmappingNs += monotonicNs() - beganNs;
   }
 
-  /** Returns once everything that was sent until now is answered. */
   settle(): void {
-    this.#flush();
-    while (this.#due > 0) this.#takeAnswer();
-    // Questions that were served meanwhile: nobody waits for the answers to these.
-    this.#flush();
+    const beganNs = monotonicNs();
+    this.#started.settle();
+    this.#counts.unmappingNs += monotonicNs() - beganNs;
   }
 
-  /** Runs a part of an unmapping, and counts its time as such. */
-  unmapping(action: () => void): void {
+  /** Answers what the device has asked. */
+  answer(): void {
     const beganNs = monotonicNs();
-    action();
-    this.#unmappingNs += monotonicNs() - beganNs;
+    const line = this.#started;
+    this.#counts.misses += line.takeQuestions(this.#lookup, () => this.#goOn());
+    line.send();
+    this.#counts.answeringNs += monotonicNs() - beganNs;
   }
 
   /** What there was since it was last asked. */
   takeTally(): Tally {
-    const tally = {
-      misses: this.#misses,
-      updates: this.#updates,
-      invalidations: this.#invalidations,
-      unmappingNs: this.#unmappingNs,
-      answeringNs: this.#answeringNs,
-    };
-    this.#misses = this.#updates = this.#invalidations = this.#unmappingNs = this.#answeringNs = 0;
+    const tally = this.#counts;
+    this.#counts = noCounts();
     return tally;
   }
 
-  #send(message: IotlbMessage): void {
-    this.#unsent.push(
-      encodeRequest("frontend", "IOTLB_MSG", { kind: "iotlb", ...message }, { needReply: true }),
-    );
-    if (!this.#isPipelining) this.settle();
-    else if (this.#unsent.length === MOST_AT_ONCE) this.#flush();
+  get #started(): IotlbLine {
+    if (this.#line === undefined) throw new Error("the device is not started");
+    return this.#line;
   }
 
-  #flush(): void {
-    while (this.#due + this.#unsent.length > MOST_AT_ONCE && this.#due > 0) this.#takeAnswer();
-    if (this.#unsent.length === 0) return;
-    const bytes = this.#unsent.length === 1 ? this.#unsent[0] : Buffer.concat(this.#unsent);
-    this.#due += this.#unsent.length;
-    this.#unsent = [];
-    this.session.sendBytes(bytes);
+  #goOn(): void {
+    if (!this.#isPipelining) this.#started.settle();
   }
 
-  #takeAnswer(): void {
-    // Questions are served while it waits, and each of them may send and wait in turn: answers are counted when due.
-    this.#due--;
-    const { payload } = this.session.receive();
-    if (payload.kind !== "u64" || payload.value !== 0n)
-      throw new Error("the device refused an IOTLB message");
+  #lookUp(page: number): MappedPage | undefined {
+    const found = this.#translations.lookup(BigInt(page) << 12n);
+    if (found === undefined) return undefined;
+    this.#counts.updates++;
+    return { user: this.users.ofGpa(found.gpa), access: found.access };
   }
+}
+
+const READ_WRITE = 3;
+
+function noCounts(): { -readonly [Name in keyof Tally]: number } {
+  return { misses: 0, updates: 0, invalidations: 0, unmappingNs: 0, answeringNs: 0 };
 }
