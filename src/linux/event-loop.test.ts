@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { closeSync } from "node:fs";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { closeDescriptor } from "./close.js";
+import { duplicate } from "./duplicate.js";
 import { EPOLLET, EPOLLHUP, EPOLLIN } from "./epoll.js";
 import { errno } from "./errors.js";
 import { EventLoop } from "./event-loop.js";
@@ -94,7 +96,7 @@ describe("the event loop", () => {
     assert.equal(fresh, 0);
   });
 
-  it("can watch and unwatch one slot more often than there are generations", () => {
+  it("can watch and unwatch with one slot any number of times", () => {
     const fd = eventfd();
     for (let index = 0; index < 3000; index++) loop.unwatch(fd, loop.watch(fd, EPOLLIN, { onEvents() {} }));
     let calls = 0;
@@ -102,6 +104,79 @@ describe("the event loop", () => {
     signalEventfd(fd);
     loop.turn(0);
     assert.equal(calls, 1);
+  });
+
+  it("tells the handler that a descriptor was redirected to, and the one before no more", () => {
+    const fd = eventfd();
+    const told: string[] = [];
+    const token = loop.watch(fd, EPOLLIN | EPOLLET, {
+      onEvents() {
+        told.push("first");
+        loop.redirect(token, { onEvents: () => told.push("second") });
+      },
+    });
+    signalEventfd(fd);
+    loop.turn(0);
+    loop.turn(0);
+    assert.deepEqual(told, ["first"]);
+    signalEventfd(fd);
+    loop.turn(0);
+    assert.deepEqual(told, ["first", "second"]);
+    loop.unwatch(fd, token);
+    signalEventfd(fd);
+    loop.turn(0);
+    assert.equal(told.length, 2);
+  });
+
+  it("drops the events of a descriptor that another handler closed in the same turn", () => {
+    const both = [createEventfd(), createEventfd()];
+    const called: number[] = [];
+    let fresh = 0;
+    const tokens = both.map((fd, index) =>
+      loop.watch(fd, EPOLLIN, {
+        onEvents: () => {
+          called.push(index);
+          loop.unwatchAndClose(both[1 - index], tokens[1 - index]);
+          // Takes the number and the slot that have just become free.
+          const next = eventfd();
+          assert.equal(next, both[1 - index]);
+          assert.equal(loop.watch(next, EPOLLIN, { onEvents: () => fresh++ }), tokens[1 - index]);
+        },
+      }),
+    );
+    for (const fd of both) signalEventfd(fd);
+    loop.turn(0);
+    assert.equal(called.length, 1);
+    assert.equal(fresh, 0);
+    signalEventfd(both[1 - called[0]]);
+    const left = called[0];
+    loop.unwatchAndClose(both[left], tokens[left]);
+    loop.turn(0);
+    assert.equal(fresh, 1);
+  });
+
+  it("drops the events of a closed descriptor that somebody else still holds", () => {
+    const fd = createEventfd();
+    const other = duplicate(fd);
+    fds.push(other);
+    let stale = 0;
+    let fresh = 0;
+    const token = loop.watch(fd, EPOLLIN | EPOLLET, { onEvents: () => stale++ });
+    loop.unwatchAndClose(fd, token);
+    const next = eventfd();
+    assert.equal(loop.watch(next, EPOLLIN | EPOLLET, { onEvents: () => fresh++ }), token);
+    signalEventfd(other);
+    loop.turn(0);
+    assert.deepEqual([stale, fresh], [0, 0]);
+    signalEventfd(next);
+    loop.turn(0);
+    assert.deepEqual([stale, fresh], [0, 1]);
+  });
+
+  it("takes the closing of what is not open for the mistake that it is", () => {
+    const fd = createEventfd();
+    closeDescriptor(fd);
+    assert.throws(() => closeDescriptor(fd), { code: "EBADF" });
   });
 
   it("changes what a descriptor is watched for, and reports a hang-up unasked", () => {

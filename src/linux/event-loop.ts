@@ -4,20 +4,20 @@
  * epoll_wait instead. Hot path: dispatch allocates nothing.
  */
 import { closeSync } from "node:fs";
+import { closeDescriptor } from "./close.js";
 import { Epoll } from "./epoll.js";
 import { SystemCallError } from "./errors.js";
 import { createEventfd, drainEventfd } from "./eventfd.js";
-import { type Timer, Timers } from "./timers.js";
+import { Timer, type TimerHandler, Timers } from "./timers.js";
 
 /** Called with the epoll event bits of one wake-up. */
 export interface EventHandler {
   onEvents(events: number): void;
 }
 
-// A token is a slot number and that slot's generation: events that were already fetched when their descriptor was
-// removed (and perhaps its slot used again) are recognised and dropped.
-const GENERATION_BITS = 10;
-const GENERATION_MASK = (1 << GENERATION_BITS) - 1;
+// A token is a slot number, and epoll keeps that slot's generation beside it: events of a descriptor that is not watched
+// any more (and whose slot is perhaps used again) are recognised and dropped.
+const GENERATION_MASK = 0x3fff_ffff;
 
 const NOBODY: EventHandler = { onEvents() {} };
 
@@ -51,17 +51,8 @@ export class EventLoop {
    * that `modify` and `unwatch` take.
    */
   watch(fd: number, events: number, handler: EventHandler): number {
-    const slot = this.#freeSlots.pop() ?? this.#handlers.length;
-    const generation = this.#generations[slot] ?? 0;
-    this.#handlers[slot] = handler;
-    this.#generations[slot] = generation;
-    const token = ((slot << GENERATION_BITS) | generation) >>> 0;
-    try {
-      this.#epoll.add(fd, events, token);
-    } catch (error) {
-      this.#release(slot);
-      throw error;
-    }
+    const token = this.tryWatch(fd, events, handler);
+    if (token < 0) throw new SystemCallError("epoll_ctl", -token, `fd ${fd}`);
     return token;
   }
 
@@ -70,22 +61,39 @@ export class EventLoop {
    * system refuses (ENOSPC at the user's limit of watches, ENOMEM).
    */
   tryWatch(fd: number, events: number, handler: EventHandler): number {
-    try {
-      return this.watch(fd, events, handler);
-    } catch (error) {
-      if (error instanceof SystemCallError) return -error.errno;
-      throw error;
-    }
+    const slot = this.#freeSlots.pop() ?? this.#handlers.length;
+    const generation = this.#generations[slot] ?? 0;
+    this.#handlers[slot] = handler;
+    this.#generations[slot] = generation;
+    const result = this.#epoll.tryAdd(fd, events, slot, generation);
+    if (result === 0) return slot;
+    this.#release(slot);
+    return result;
+  }
+
+  /** Gives a watched descriptor another handler. What the old one was already told is not told again. */
+  redirect(token: number, handler: EventHandler): void {
+    this.#handlers[token] = handler;
   }
 
   modify(fd: number, events: number, token: number): void {
-    this.#epoll.modify(fd, events, token);
+    this.#epoll.modify(fd, events, token, this.#generations[token]);
   }
 
   /** Stops watching; call it before closing `fd`. The handler is not called again, not even for events already fetched. */
   unwatch(fd: number, token: number): void {
     this.#epoll.remove(fd);
-    this.#release(token >>> GENERATION_BITS);
+    this.#release(token);
+  }
+
+  /**
+   * Stops watching `fd` and closes it. Only for a descriptor that nobody else holds: closing the last one of a socket
+   * takes it out of epoll by itself (epoll(7), "Questions and answers", 6), which saves a call. Should somebody hold it
+   * a moment longer, a child process that is just being started, what epoll still says of it is dropped as stale.
+   */
+  unwatchAndClose(fd: number, token: number): void {
+    this.#release(token);
+    closeDescriptor(fd);
   }
 
   #release(slot: number): void {
@@ -97,6 +105,11 @@ export class EventLoop {
   /** Runs `callback` once after delay; see `Timers`. */
   setTimer(delayMs: number, callback: () => void): Timer {
     return this.timers.add(delayMs, callback);
+  }
+
+  /** A timer that is started, and started again, later. */
+  timerFor(handler: TimerHandler): Timer {
+    return new Timer(this.timers, handler);
   }
 
   /** Makes the next wait return at once: somebody stopped working only to let the others have their turn. */
@@ -139,11 +152,9 @@ export class EventLoop {
     const count = this.#epoll.wait(wasRequested ? 0 : timeoutMs);
     this.#turnRequested = false;
     for (let index = 0; index < count; index++) {
-      const token = this.#epoll.token(index);
-      const slot = token >>> GENERATION_BITS;
-      if (this.#generations[slot] === (token & GENERATION_MASK)) {
+      const slot = this.#epoll.token(index);
+      if (this.#generations[slot] === this.#epoll.generation(index))
         this.#handlers[slot].onEvents(this.#epoll.events(index));
-      }
     }
     const timersRun = this.timers.runDue();
     for (this.#afterAt = 0; this.#afterAt < this.#afterEvents.length; this.#afterAt++) {

@@ -8,6 +8,11 @@ describe("timers", () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant("add" as const), delayMs: fc.constantFrom(0, 1, 10, 100, 2000) }),
       fc.record({ kind: fc.constant("cancel" as const), which: fc.nat({ max: 30 }) }),
+      fc.record({
+        kind: fc.constant("start" as const),
+        which: fc.nat({ max: 30 }),
+        delayMs: fc.constantFrom(0, 1, 7, 10, 2000),
+      }),
       fc.record({ kind: fc.constant("pass" as const), ms: fc.constantFrom(0, 1, 5, 50, 3000) }),
     );
     fc.assert(
@@ -25,6 +30,12 @@ describe("timers", () => {
             const found = model[each.which];
             found?.timer.cancel();
             if (found !== undefined) found.done = true;
+          } else if (each.kind === "start") {
+            const found = model[each.which];
+            if (found === undefined) continue;
+            found.timer.start(each.delayMs);
+            found.deadlineMs = nowMs + each.delayMs;
+            found.done = false;
           } else {
             nowMs += each.ms;
             timers.runDue();
@@ -68,6 +79,24 @@ describe("timers", () => {
     assert.deepEqual(ran, ["first"]);
     timers.runDue();
     assert.deepEqual(ran, ["first", "added"]);
+  });
+
+  it("can start themselves anew, and be put off by a handler of the same moment", () => {
+    let nowMs = 0;
+    const timers = new Timers(() => nowMs);
+    const ran: string[] = [];
+    const again = timers.add(10, () => {
+      ran.push(`again at ${nowMs}`);
+      again.start(10);
+      late.start(5);
+    });
+    const late = timers.add(10, () => ran.push(`late at ${nowMs}`));
+    for (nowMs = 0; nowMs <= 20; nowMs += 5) timers.runDue();
+    assert.deepEqual(ran, ["again at 10", "late at 15", "again at 20"]);
+    assert.deepEqual([again.isRunning, late.isRunning], [true, true]);
+    again.cancel();
+    late.cancel();
+    assert.equal(timers.msUntilNext(), -1);
   });
 
   it("round a fraction of a millisecond up, so that a wait does not end just before a deadline", () => {

@@ -1,30 +1,51 @@
 /**
  * Timers of one event loop. A device uses a handful of distinct delays for thousands of connections, so timers of
- * the same delay form a queue that is in order of deadline by itself: adding and cancelling take constant time.
+ * the same delay form a queue that is in order of deadline by itself: starting and cancelling take constant time, and
+ * allocate nothing.
  */
+import { performance } from "node:perf_hooks";
 import { LinkedList, Place } from "./linked-list.js";
 
-/** A pending timer. `cancel` is idempotent, also after it ran. */
-export interface Timer {
-  cancel(): void;
+/** Told when its timer's time has come. */
+export interface TimerHandler {
+  onTimer(): void;
 }
 
-class PendingTimer implements Timer {
-  /** In the queue of its delay; in none once it ran or was cancelled. */
-  readonly place = new Place<PendingTimer>(this);
+/** Runs its handler once each time that it is started. `cancel` is idempotent, also after it ran. */
+export class Timer {
+  /** In the queue of its delay; in none while it is not running. */
+  readonly place = new Place<Timer>(this);
+  deadlineMs = 0;
 
   constructor(
-    readonly deadlineMs: number,
-    readonly callback: () => void,
+    private readonly timers: Timers,
+    readonly handler: TimerHandler,
   ) {}
+
+  /** Starts it, `delayMs` from now at the earliest, in place of a start before. */
+  start(delayMs: number): void {
+    this.place.leave();
+    this.timers.enqueue(this, delayMs);
+  }
+
+  get isRunning(): boolean {
+    return this.place.list !== undefined;
+  }
 
   cancel(): void {
     this.place.leave();
   }
 }
 
+/** All timers of one delay. */
+class Queue extends LinkedList<Timer> {
+  constructor(public delayMs: number) {
+    super();
+  }
+}
+
 export class Timers {
-  readonly #queues = new Map<number, LinkedList<PendingTimer>>();
+  readonly #queues: Queue[] = [];
   readonly #now: () => number;
 
   /** `now` is a monotonic clock in milliseconds: wall-clock jumps do not matter. */
@@ -39,43 +60,73 @@ export class Timers {
 
   /** Runs `callback` once, `delayMs` from now at the earliest. */
   add(delayMs: number, callback: () => void): Timer {
-    let queue = this.#queues.get(delayMs);
-    if (queue === undefined) {
-      queue = new LinkedList();
-      this.#queues.set(delayMs, queue);
-    }
-    const timer = new PendingTimer(this.#now() + delayMs, callback);
-    queue.append(timer.place);
+    const timer = new Timer(this, { onTimer: callback });
+    timer.start(delayMs);
     return timer;
+  }
+
+  /** `Timer.start` comes here: a timer that is not running. */
+  enqueue(timer: Timer, delayMs: number): void {
+    timer.deadlineMs = this.#now() + delayMs;
+    this.#queueOf(delayMs).append(timer.place);
+  }
+
+  /** The queue of this delay; an empty one serves the next delay that has none, so that there are few. */
+  #queueOf(delayMs: number): Queue {
+    let empty: Queue | undefined;
+    for (const queue of this.#queues) {
+      if (queue.delayMs === delayMs) return queue;
+      if (queue.first === undefined) empty = queue;
+    }
+    if (empty !== undefined) {
+      empty.delayMs = delayMs;
+      return empty;
+    }
+    const queue = new Queue(delayMs);
+    this.#queues.push(queue);
+    return queue;
+  }
+
+  /** The first deadline of all; infinite if there is no timer. */
+  #earliestMs(): number {
+    let earliestMs = Number.POSITIVE_INFINITY;
+    for (const { first } of this.#queues)
+      if (first !== undefined) earliestMs = Math.min(earliestMs, first.owner.deadlineMs);
+    return earliestMs;
   }
 
   /** Whole milliseconds until the next deadline, rounded up; 0 if one is due, -1 if there is none. */
   msUntilNext(): number {
-    let earliest = Number.POSITIVE_INFINITY;
-    for (const [delayMs, queue] of this.#queues) {
-      if (queue.first === undefined) this.#queues.delete(delayMs);
-      else earliest = Math.min(earliest, queue.first.owner.deadlineMs);
-    }
-    if (earliest === Number.POSITIVE_INFINITY) return -1;
-    return Math.max(0, Math.ceil(earliest - this.#now()));
+    const earliestMs = this.#earliestMs();
+    if (earliestMs === Number.POSITIVE_INFINITY) return -1;
+    return Math.max(0, Math.ceil(earliestMs - this.#now()));
   }
 
-  /** Runs every timer that is due now, and returns how many. Timers added by a callback wait for the next call. */
+  /** Runs every timer that is due now, and returns how many. Timers that a handler starts wait for the next call. */
   runDue(): number {
-    if (this.#queues.size === 0) return 0;
-    const now = this.#now();
-    const due: PendingTimer[] = [];
-    for (const queue of this.#queues.values()) {
-      for (let place = queue.first; place !== undefined && place.owner.deadlineMs <= now; place = place.next)
+    const earliestMs = this.#earliestMs();
+    if (earliestMs === Number.POSITIVE_INFINITY) return 0;
+    const nowMs = this.#now();
+    return earliestMs <= nowMs ? this.#run(nowMs) : 0;
+  }
+
+  #run(nowMs: number): number {
+    const due: Timer[] = [];
+    for (const queue of this.#queues) {
+      for (
+        let place = queue.first;
+        place !== undefined && place.owner.deadlineMs <= nowMs;
+        place = place.next
+      )
         due.push(place.owner);
     }
     due.sort((a, b) => a.deadlineMs - b.deadlineMs);
     let run = 0;
     for (const timer of due) {
-      // A callback may have cancelled one that was due together with it.
-      if (timer.place.list === undefined) continue;
-      timer.place.leave();
-      timer.callback();
+      // A handler may have cancelled, or started anew, one that was due together with it.
+      if (!timer.isRunning || timer.deadlineMs > nowMs) continue;
+      timer.cancel();
+      timer.handler.onTimer();
       run++;
     }
     return run;

@@ -9,6 +9,7 @@ import { setupScratch } from "./scratch.js";
 import { LONGEST_SOCKET_PATH_BYTES } from "./socket-path.js";
 
 const AF_UNIX = 1;
+const PATH_OFFSET = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
@@ -28,20 +29,39 @@ export const SHUT_WR = 1;
  * Lays the address out in the set-up scratch and returns its length. A path that is too long is the caller's to refuse.
  */
 function putAddress(path: string): number {
+  return endAddress(putPath(encodePath(path)));
+}
+
+function encodePath(path: string): Buffer {
   const encoded = Buffer.from(path);
   if (encoded.length === 0 || encoded.length > LONGEST_SOCKET_PATH_BYTES || encoded.includes(0)) {
     throw new RangeError(
       `a socket path has 1 to ${LONGEST_SOCKET_PATH_BYTES} bytes, none of them zero: "${path}"`,
     );
   }
+  return encoded;
+}
+
+/** Begins an address with `encoded`; returns where the path goes on. */
+function putPath(encoded: Uint8Array): number {
   setupScratch.data.setUint16(0, AF_UNIX, true);
-  setupScratch.bytes.set(encoded, 2);
-  setupScratch.bytes[2 + encoded.length] = 0;
-  return 2 + encoded.length + 1;
+  setupScratch.bytes.set(encoded, PATH_OFFSET);
+  return PATH_OFFSET + encoded.length;
+}
+
+/** Ends the path and returns the address's length. */
+function endAddress(end: number): number {
+  setupScratch.bytes[end] = 0;
+  return end + 1;
 }
 
 export function createSocket(type: number = SOCK_STREAM): number {
   return checked(libcCalls.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket");
+}
+
+/** A stream socket, or `-errno`. */
+export function tryCreateSocket(): number {
+  return orErrno(libcCalls.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 /** Connects beyond the backlog fail with EAGAIN if they do not block (Node's do not): room for a burst of clients. */
@@ -80,6 +100,29 @@ export function acceptUnix(listener: number): number {
 export function connectUnix(fd: number, path: string): number {
   const length = putAddress(path);
   return orErrno(libcCalls.connect(fd, setupScratch.address, length));
+}
+
+/** Addresses that differ in the number at their end, such as a port; what comes before it is encoded once. */
+export class NumberedAddresses {
+  readonly #prefix: Buffer;
+
+  /** `prefix` leaves room for the numbers. */
+  constructor(prefix: string) {
+    this.#prefix = encodePath(prefix);
+  }
+
+  /** As `connectUnix`, to the path that ends in `number`. */
+  connect(fd: number, number: number): number {
+    const length = endAddress(putAscii(`${number}`, putPath(this.#prefix)));
+    return orErrno(libcCalls.connect(fd, setupScratch.address, length));
+  }
+}
+
+/** Puts ASCII text into the set-up scratch at an offset, and returns where it ends. Short texts: no call is faster. */
+function putAscii(text: string, at: number): number {
+  const { bytes } = setupScratch;
+  for (let index = 0; index < text.length; index++) bytes[at + index] = text.charCodeAt(index);
+  return at + text.length;
 }
 
 /** Two connected sockets. */
@@ -121,12 +164,20 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
 /**
- * Copies up to `most` waiting bytes (a page at most) without taking them: their text as latin1, or `-errno`; ""
- * at end of stream.
+ * Copies up to `most` waiting bytes (a page at most) without taking them: their number, 0 at end of stream, or
+ * `-errno`. They are in `peeked` until the next call of this file.
  */
+export function peekBytes(fd: number, most: number): number {
+  return orErrno(libcCalls.recv(fd, setupScratch.address, most, MSG_PEEK | MSG_DONTWAIT));
+}
+
+/** What `peekBytes` has found. */
+export const peeked: Uint8Array = setupScratch.bytes;
+
+/** As `peekBytes`: their text as latin1, or `-errno`. */
 export function peekText(fd: number, most: number): string | number {
-  const length = orErrno(libcCalls.recv(fd, setupScratch.address, most, MSG_PEEK | MSG_DONTWAIT));
-  return length < 0 ? length : Buffer.from(setupScratch.bytes.subarray(0, length)).toString("latin1");
+  const length = peekBytes(fd, most);
+  return length < 0 ? length : Buffer.from(peeked.subarray(0, length)).toString("latin1");
 }
 
 /** Whether bytes wait: 1 if so, 0 at end of stream, -EAGAIN if none do, or the socket's error, which this clears. */
@@ -141,6 +192,6 @@ export function skipBytes(fd: number, length: number): number {
 
 /** Sends a short ASCII text: the number of bytes taken, or `-errno`. */
 export function sendText(fd: number, text: string): number {
-  setupScratch.bytes.set(Buffer.from(text, "latin1"));
-  return orErrno(libcCalls.send(fd, setupScratch.address, text.length, MSG_DONTWAIT | MSG_NOSIGNAL));
+  const length = putAscii(text, 0);
+  return orErrno(libcCalls.send(fd, setupScratch.address, length, MSG_DONTWAIT | MSG_NOSIGNAL));
 }

@@ -17,7 +17,7 @@ import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { Place } from "../linux/linked-list.js";
-import type { Timer } from "../linux/timers.js";
+import type { Timer, TimerHandler } from "../linux/timers.js";
 import { peekByte, SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket.js";
 import { type ConnectionState, NEXT_STATES } from "./connection-state.js";
 import { ReceiveCredit, SendCredit } from "./credit.js";
@@ -41,8 +41,12 @@ export interface ConnectionOwner {
   controlDue(connection: Connection): void;
   /** The connection may have data for the guest. */
   dataDue(connection: Connection): void;
+  /** The host listener, whose backlog was full, may be tried again. */
+  retry(connection: Connection): void;
   /** The guest's side is over: forget its ports, and send the guest a reset if `tellGuest`. */
   detach(connection: Connection, tellGuest: boolean): void;
+  /** The guest's side is over, and what it had sent still waits for the host program. */
+  drains(connection: Connection): void;
   /**
    * Everything is over; the descriptor is closed. `undeliveredBytes` were acknowledged to a guest that is gone, and
    * the host program did not take them.
@@ -53,10 +57,10 @@ export interface ConnectionOwner {
 /** Who asked for a connection to the guest and waits for the outcome. One of the two is called, once. */
 export interface Opener {
   connected(connection: Connection): void;
-  failed(reason: string): void;
+  failed(reason: string, guestPort: number): void;
 }
 
-export class Connection implements EventHandler {
+export class Connection implements EventHandler, TimerHandler {
   state: ConnectionState;
   /** `Due` bits. */
   due = 0;
@@ -70,11 +74,13 @@ export class Connection implements EventHandler {
   /** What the next read asks for, in bytes. */
   readBytes = FIRST_READ_BYTES;
   opener: Opener | undefined;
+  /** Until when a host listener whose backlog is full is tried. */
+  retryUntilMs = 0;
   /** Why the connection was cut short, for the log; undefined while it was not. */
   abortReason: string | undefined;
 
   /** The link and the places in lists that the owner keeps. */
-  nextOfKey: Connection | undefined;
+  nextOfBucket: Connection | undefined;
   readonly controlPlace = new Place<Connection>(this);
   readonly dataPlace = new Place<Connection>(this);
 
@@ -82,6 +88,7 @@ export class Connection implements EventHandler {
   readonly receiveCredit: ReceiveCredit;
   /** There is none while a host listener is still tried, and after the end. */
   #host: HostSocket | undefined;
+  /** For the state that it is in: see `onTimer`. */
   #deadline: Timer | undefined;
   /** Runs while data waits for credit. */
   #creditTimer: Timer | undefined;
@@ -113,23 +120,33 @@ export class Connection implements EventHandler {
     return this.#host?.waitingBytes ?? 0;
   }
 
-  /** Takes over a connected, non-blocking descriptor and begins to watch it: 0, or `-errno`, and it is closed. */
-  attach(fd: number): number {
-    const host = HostSocket.open(this.owner.loop, fd, this, this.receiveCredit);
+  /**
+   * Takes over a connected, non-blocking descriptor and begins to watch it: 0, or `-errno`, and it is closed. See
+   * `HostSocket.open` for one that is `watched`.
+   */
+  attach(fd: number, watched?: number): number {
+    const host = HostSocket.open(this.owner.loop, fd, this, this.receiveCredit, watched);
     if (typeof host === "number") return host;
     this.#host = host;
     return 0;
   }
 
-  /** Starts a deadline, in place of the one before. */
-  setDeadline(delayMs: number, expired: () => void): void {
-    this.#deadline?.cancel();
-    this.#deadline = this.owner.loop.setTimer(delayMs, expired);
+  /** Starts the deadline of the present state, in place of the one before. */
+  setDeadline(delayMs: number): void {
+    this.#deadline ??= this.owner.loop.timerFor(this);
+    this.#deadline.start(delayMs);
+  }
+
+  onTimer(): void {
+    const { limits } = this.owner;
+    if (this.state === "connecting") this.owner.retry(this);
+    else if (this.state === "requesting")
+      this.abandon(`the guest did not answer within ${limits.connectTimeoutMs} ms`);
+    else if (this.state === "closing") this.abort("the guest did not answer SHUTDOWN");
   }
 
   #clearTimers(): void {
     this.#deadline?.cancel();
-    this.#deadline = undefined;
     this.creditCame();
   }
 
@@ -252,6 +269,7 @@ export class Connection implements EventHandler {
       return;
     }
     this.#enter("draining");
+    this.owner.drains(this);
     this.due = 0;
     this.controlPlace.leave();
     this.dataPlace.leave();
@@ -345,9 +363,7 @@ export class Connection implements EventHandler {
     this.makeDue(Due.SHUTDOWN);
     if (this.sentShutdown !== Shutdown.BOTH) return;
     this.#enter("closing");
-    this.setDeadline(this.owner.limits.shutdownTimeoutMs, () =>
-      this.abort("the guest did not answer SHUTDOWN"),
-    );
+    this.setDeadline(this.owner.limits.shutdownTimeoutMs);
   }
 
   // ---- the end ----
@@ -367,7 +383,7 @@ export class Connection implements EventHandler {
     this.opener = undefined;
     this.owner.detach(this, guestWaits && !byGuest);
     this.#release();
-    opener?.failed(reason);
+    opener?.failed(reason, this.guestPort);
   }
 
   /** Ends a connection that drains, whatever still waits. */

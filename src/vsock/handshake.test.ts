@@ -1,16 +1,22 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
-import { LONGEST_LINE_BYTES, parseConnectLine } from "./handshake.js";
+import { type HandshakeLine, LONGEST_LINE_BYTES, parseConnectLine } from "./handshake.js";
+
+/** What stands behind it in the memory was there before, and is no part of what came. */
+function parse(text: string): HandshakeLine {
+  const bytes = Buffer.from(`${text}CONNECT 1\n`, "latin1");
+  return parseConnectLine(bytes, bytes.length - 10);
+}
 
 describe("the CONNECT line", () => {
   it("is incomplete at every split before its newline, and whole with whatever follows", () => {
     for (const line of ["CONNECT 1024\n", "connect 0\r\n", "CoNnEcT  4294967294 \n"]) {
       for (let bytes = 0; bytes < line.length; bytes++) {
-        assert.deepEqual(parseConnectLine(line.slice(0, bytes)), { kind: "incomplete" });
+        assert.deepEqual(parse(line.slice(0, bytes)), { kind: "incomplete" });
       }
       for (const following of ["", "GET / HTTP/1.1\n", "\n", "CONNECT 5\n", "\0\xff"]) {
-        const parsed = parseConnectLine(line + following);
+        const parsed = parse(line + following);
         assert.equal(parsed.kind, "port");
         assert.equal(parsed.kind === "port" && parsed.lineBytes, line.length);
       }
@@ -24,8 +30,9 @@ describe("the CONNECT line", () => {
         const word = [..."connect"]
           .map((letter, index) => (upper[index] ? letter.toUpperCase() : letter))
           .join("");
-        const parsed = parseConnectLine(`${word} ${port}\n`);
-        assert.deepEqual(parsed, { kind: "port", port, lineBytes: word.length + `${port}`.length + 2 });
+        const parsed = parse(`${word} ${port}\n`);
+        const bytes = word.length + `${port}`.length + 2;
+        assert.deepEqual(parsed, { kind: "port", port, lineBytes: bytes, receivedBytes: bytes });
       }),
     );
   });
@@ -48,21 +55,21 @@ describe("the CONNECT line", () => {
     "\0CONNECT 1024",
   ]) {
     it(`is refused with a reason as ${JSON.stringify(line)}`, () => {
-      const parsed = parseConnectLine(`${line}\n`);
+      const parsed = parse(`${line}\n`);
       assert.equal(parsed.kind, "invalid");
       assert.ok(parsed.kind === "invalid" && parsed.reason.length > 0 && !parsed.reason.includes("\n"));
     });
   }
 
   it("is refused when no newline comes within its longest length", () => {
-    assert.equal(parseConnectLine("C".repeat(LONGEST_LINE_BYTES - 1)).kind, "incomplete");
-    assert.equal(parseConnectLine("C".repeat(LONGEST_LINE_BYTES)).kind, "invalid");
+    assert.equal(parse("C".repeat(LONGEST_LINE_BYTES - 1)).kind, "incomplete");
+    assert.equal(parse("C".repeat(LONGEST_LINE_BYTES)).kind, "invalid");
   });
 
   it("never throws, whatever arrives", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary", maxLength: 80 }), (text) => {
-        parseConnectLine(text);
+        parse(text);
       }),
     );
   });

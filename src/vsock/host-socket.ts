@@ -2,7 +2,7 @@
  * The host's end of one connection: its descriptor, the loop's watch on it, and the spill ring in which bytes from the
  * guest wait while it takes no more. Must not know packets, states or when a connection ends (`connection.ts`).
  */
-import { closeSync } from "node:fs";
+import { closeDescriptor } from "../linux/close.js";
 import { EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from "../linux/epoll.js";
 import { errno } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
@@ -11,7 +11,8 @@ import { isOutOfMemory } from "../linux/mapping.js";
 import type { ReceiveCredit } from "./credit.js";
 import { SpillRing } from "./spill-ring.js";
 
-const WATCHED = EPOLLIN | EPOLLRDHUP | EPOLLET;
+/** What each host socket is watched for, as long as nothing waits for it. */
+export const WATCHED = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 export class HostSocket {
   readonly #loop: EventLoop;
@@ -34,17 +35,19 @@ export class HostSocket {
 
   /**
    * Takes over a connected, non-blocking descriptor and begins to watch it for `handler`, edge-triggered; or `-errno`,
-   * and it is closed.
+   * and it is closed. One that is `WATCHED` already comes with its token; what that has reported, `handler` must be told.
    */
   static open(
     loop: EventLoop,
     fd: number,
     handler: EventHandler,
     credit: ReceiveCredit,
+    watched?: number,
   ): HostSocket | number {
-    const token = loop.tryWatch(fd, WATCHED, handler);
+    if (watched !== undefined) loop.redirect(watched, handler);
+    const token = watched ?? loop.tryWatch(fd, WATCHED, handler);
     if (token >= 0) return new HostSocket(loop, fd, token, credit);
-    closeSync(fd);
+    closeDescriptor(fd);
     return token;
   }
 
@@ -103,7 +106,6 @@ export class HostSocket {
 
   close(): void {
     this.drop();
-    this.#loop.unwatch(this.fd, this.#token);
-    closeSync(this.fd);
+    this.#loop.unwatchAndClose(this.fd, this.#token);
   }
 }

@@ -3,14 +3,16 @@
  * Owns each client until its line is complete; from then on the switch's connection owns the descriptor.
  */
 import { closeSync } from "node:fs";
-import { EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from "../linux/epoll.js";
+import { closeDescriptor } from "../linux/close.js";
+import { EPOLLHUP, EPOLLIN, EPOLLRDHUP } from "../linux/epoll.js";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
-import type { Timer } from "../linux/timers.js";
-import { acceptUnix, peekText, sendText, skipBytes } from "../linux/unix-socket.js";
+import type { Timer, TimerHandler } from "../linux/timers.js";
+import { acceptUnix, peekBytes, peeked, peekText, sendText, skipBytes } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
 import type { Connection, Opener } from "./connection.js";
-import { LONGEST_LINE_BYTES, parseConnectLine } from "./handshake.js";
+import { type HandshakeLine, LONGEST_LINE_BYTES, parseConnectLine } from "./handshake.js";
+import { WATCHED } from "./host-socket.js";
 import { HANDSHAKE_TIMEOUT_MS } from "./limits.js";
 
 /** How long accepting pauses when this process can open no more descriptors. */
@@ -21,9 +23,11 @@ const MOST_ACCEPTED_AT_ONCE = 64;
 /** Where finished handshakes go; the switch. */
 export interface GuestConnector {
   connectGuest(guestPort: number, fd: number, opener: Opener): void;
+  /** The same for a descriptor that the loop watches for `WATCHED` with `token`, and has told `events` of. */
+  connectWatched(guestPort: number, fd: number, opener: Opener, token: number, events: number): void;
 }
 
-export class HybridListener implements EventHandler {
+export class HybridListener implements EventHandler, Opener {
   readonly #loop: EventLoop;
   readonly #connector: GuestConnector;
   readonly #log: Logger;
@@ -62,28 +66,33 @@ export class HybridListener implements EventHandler {
         this.#pauseAccepting(-fd);
         return;
       }
-      const obstacle = this.#obstacle(fd);
-      if (obstacle !== undefined) {
-        closeSync(fd);
-        this.#fail(obstacle);
-        continue;
-      }
-      const client = new Client(this.#loop, fd, this);
-      const watched = client.start();
-      if (watched >= 0) {
-        this.#clients.add(client);
-      } else {
-        closeSync(fd);
-        this.#fail(`watching a client's socket failed with ${errnoName(-watched)}`);
-      }
+      this.#serve(fd);
     }
   }
 
-  /** Why an accepted client is turned away. */
-  #obstacle(fd: number): string | undefined {
-    if (fd >= this.#descriptorCeiling) return "this process can open no more descriptors for connections";
-    if (this.#clients.size < this.#mostClients) return undefined;
-    return `${this.#clients.size} clients have not sent their line yet, which is the limit`;
+  /** A client that has just come. Most send their line straight away: then there is nothing to watch and wait for. */
+  #serve(fd: number): void {
+    if (fd >= this.#descriptorCeiling) {
+      this.#turnAway(fd, "this process can open no more descriptors for connections");
+      return;
+    }
+    const line = readLine(fd);
+    if (line.kind === "port") this.#connector.connectGuest(line.port, fd, this);
+    else if (line.kind === "invalid") this.#turnAway(fd, line.reason);
+    else if (this.#clients.size < this.#mostClients) this.#await(fd);
+    else this.#turnAway(fd, `${this.#clients.size} clients have not sent their line yet, which is the limit`);
+  }
+
+  #turnAway(fd: number, reason: string): void {
+    closeDescriptor(fd);
+    this.#fail(reason);
+  }
+
+  #await(fd: number): void {
+    const client = new Client(this.#loop, fd, this);
+    const watched = client.start();
+    if (watched >= 0) this.#clients.add(client);
+    else this.#turnAway(fd, `watching a client's socket failed with ${errnoName(-watched)}`);
   }
 
   /** Out of descriptors or memory: the listener stays readable, so looking away for a moment is all that helps. */
@@ -100,95 +109,92 @@ export class HybridListener implements EventHandler {
     this.#log.log({ event: "handshake-failed", message: reason });
   }
 
-  /** A client's line is complete, or will never be. */
-  settled(client: Client, outcome: { port: number } | { reason: string }): void {
+  /** A client's line is complete: `events` are what is still true of those reported. */
+  complete(client: Client, port: number, events: number): void {
     this.#clients.delete(client);
-    if ("reason" in outcome) {
-      closeSync(client.fd);
-      this.#fail(outcome.reason);
-      return;
-    }
-    this.#connector.connectGuest(outcome.port, client.fd, new Greeting(outcome.port, client.fd, this.#log));
+    this.#connector.connectWatched(port, client.fd, this, client.token, events);
+  }
+
+  /** A client's line will never be complete; its descriptor is closed. */
+  failedClient(client: Client, reason: string): void {
+    this.#clients.delete(client);
+    this.#fail(reason);
+  }
+
+  connected({ fd, hostPort }: Connection): void {
+    // The socket is new and empty, so the line fits; a client that has left is noticed by the connection itself.
+    sendText(fd, `OK ${hostPort}\n`);
+  }
+
+  failed(reason: string, guestPort: number): void {
+    this.#log.log({ event: "host-connect-failed", message: `guest port ${guestPort}: ${reason}` });
   }
 
   close(): void {
     this.#pause?.cancel();
     this.#loop.unwatch(this.#fd, this.#token);
     closeSync(this.#fd);
-    for (const client of this.#clients) {
-      client.stop();
-      closeSync(client.fd);
-    }
+    for (const client of this.#clients) client.leave();
     this.#clients.clear();
   }
 }
 
-/** A client whose line is not complete yet. Reads with MSG_PEEK, so that nothing behind the line is taken. */
-class Client implements EventHandler {
-  #token = 0;
-  #timer: Timer | undefined;
+/** What a client has sent of its line; a line that is complete is taken, and nothing behind it. */
+function readLine(fd: number): HandshakeLine {
+  const length = peekBytes(fd, LONGEST_LINE_BYTES);
+  if (length === -errno.EAGAIN) return { kind: "incomplete" };
+  if (length < 0)
+    return { kind: "invalid", reason: `reading the CONNECT line failed with ${errnoName(-length)}` };
+  const line = parseConnectLine(peeked, length);
+  if (line.kind === "port") skipBytes(fd, line.lineBytes);
+  return line;
+}
+
+/** A client whose line is not complete yet. */
+class Client implements EventHandler, TimerHandler {
+  token = 0;
+  readonly #timer: Timer;
 
   constructor(
     private readonly loop: EventLoop,
     readonly fd: number,
     private readonly listener: HybridListener,
-  ) {}
+  ) {
+    this.#timer = loop.timerFor(this);
+  }
 
   /** Begins to watch the client: negative, `-errno`, if that fails. */
   start(): number {
-    // Edge-triggered: what was peeked at stays readable.
-    this.#token = this.loop.tryWatch(this.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, this);
-    if (this.#token < 0) return this.#token;
-    this.#timer = this.loop.setTimer(HANDSHAKE_TIMEOUT_MS, () =>
-      this.#settle({ reason: `no CONNECT line within ${HANDSHAKE_TIMEOUT_MS} ms` }),
-    );
-    return 0;
+    this.token = this.loop.tryWatch(this.fd, WATCHED, this);
+    if (this.token >= 0) this.#timer.start(HANDSHAKE_TIMEOUT_MS);
+    return this.token;
   }
 
   onEvents(events: number): void {
-    const text = peekText(this.fd, LONGEST_LINE_BYTES);
-    if (typeof text === "number") {
-      if (text !== -errno.EAGAIN)
-        this.#settle({ reason: `reading the CONNECT line failed with ${errnoName(-text)}` });
-      return;
-    }
-    const line = parseConnectLine(text);
+    const line = readLine(this.fd);
     if (line.kind === "port") {
-      skipBytes(this.fd, line.lineBytes);
-      this.#settle({ port: line.port });
+      this.#timer.cancel();
+      // Unless something follows the line, nothing is left of what EPOLLIN has told.
+      const isFollowed = line.receivedBytes > line.lineBytes || line.receivedBytes === LONGEST_LINE_BYTES;
+      this.listener.complete(this, line.port, isFollowed ? events : events & ~EPOLLIN);
     } else if (line.kind === "invalid") {
-      this.#settle({ reason: line.reason });
+      this.#fail(line.reason);
     } else if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) {
-      this.#settle({ reason: `the client left after ${JSON.stringify(text)}` });
+      this.#fail(`the client left after ${JSON.stringify(peekText(this.fd, LONGEST_LINE_BYTES))}`);
     }
   }
 
-  #settle(outcome: { port: number } | { reason: string }): void {
-    this.stop();
-    this.listener.settled(this, outcome);
+  onTimer(): void {
+    this.#fail(`no CONNECT line within ${HANDSHAKE_TIMEOUT_MS} ms`);
   }
 
-  stop(): void {
-    this.#timer?.cancel();
-    this.loop.unwatch(this.fd, this.#token);
-  }
-}
-
-/** Tells a client how its request ended: the OK line, or a closed socket and a log line. */
-class Greeting implements Opener {
-  constructor(
-    private readonly guestPort: number,
-    private readonly fd: number,
-    private readonly log: Logger,
-  ) {}
-
-  connected(connection: Connection): void {
-    const answer = `OK ${connection.hostPort}\n`;
-    // The socket is new and empty, so the line fits; a client that has left is noticed by the connection itself.
-    sendText(this.fd, answer);
+  #fail(reason: string): void {
+    this.leave();
+    this.listener.failedClient(this, reason);
   }
 
-  failed(reason: string): void {
-    this.log.log({ event: "host-connect-failed", message: `guest port ${this.guestPort}: ${reason}` });
+  leave(): void {
+    this.#timer.cancel();
+    this.loop.unwatchAndClose(this.fd, this.token);
   }
 }

@@ -7,6 +7,7 @@ import { errno } from "../linux/errors.js";
 import { acceptUnix, connectUnix, createSocket, listenUnix } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
+import { LONGEST_LINE_BYTES } from "./handshake.js";
 import { Op } from "./header.js";
 import { HybridEndpoints } from "./hybrid-endpoints.js";
 import { HybridListener } from "./hybrid-listener.js";
@@ -127,6 +128,92 @@ describe("the hybrid listener", () => {
     }
   });
 
+  it("takes a line that comes byte by byte after the client was accepted", () => {
+    const host = client();
+    for (const byte of "CONNECT 80\n") {
+      assert.deepEqual(rig.heard(), []);
+      host.write(byte);
+      rig.settle();
+    }
+    const port = accept(80);
+    assert.equal(host.readAll().toString(), `OK ${port}\n`);
+    host.write("afterwards");
+    rig.settle();
+    assert.deepEqual(rig.heard(), ["RW 10"]);
+    host.close();
+  });
+
+  it("passes on what follows the longest line, whether it is there when the client is accepted or comes later", () => {
+    const line = `${"CONNECT 80".padEnd(LONGEST_LINE_BYTES - 1)}\n`;
+    for (const first of ["", "CONN", `${line}behind it`]) {
+      const host = client(first);
+      host.write(`${line}behind it`.slice(first.length));
+      rig.settle();
+      const port = accept(80);
+      assert.deepEqual(
+        rig.take().map(({ payload }) => payload.toString()),
+        ["behind it"],
+        `accepted with ${first.length} bytes`,
+      );
+      host.close();
+      rig.settle();
+      rig.guest({ op: Op.RST, srcPort: 80, dstPort: port });
+      rig.take();
+    }
+  });
+
+  it("notices the end of a client that half-closes together with its line", () => {
+    const host = client();
+    host.write("CONNECT 80\nlast words");
+    host.endWriting();
+    rig.settle();
+    const port = accept(80);
+    assert.deepEqual(rig.heard(), ["RW 10", "SHUTDOWN 2"]);
+    assert.equal(host.readAll().toString(), `OK ${port}\n`);
+    host.close();
+  });
+
+  it("asks the guest for nothing when the client leaves together with its line", () => {
+    const host = client();
+    host.write("CONNECT 80\nlast words");
+    host.close();
+    rig.settle();
+    assert.deepEqual(rig.heard(), []);
+    assert.match(records[0].message, /guest port 80: the host program closed its socket before/);
+    assert.equal(rig.vsock.connectionCount, 0);
+  });
+
+  it("withdraws the request of a client that left before it was accepted", () => {
+    const host = new HostEnd(createSocket());
+    connectUnix(host.fd, path);
+    host.write("CONNECT 80\n");
+    host.close();
+    rig.settle();
+    assert.deepEqual(rig.heard(), ["REQUEST", "RST"]);
+    assert.equal(rig.vsock.connectionCount, 0);
+  });
+
+  it("closes a client that was awaited and finds no room", () => {
+    listener.close();
+    rig.close();
+    rig = new SwitchRig({ maxConnections: 1 });
+    path = join(directory, "small.vsock");
+    listener = new HybridListener({
+      loop: rig.loop,
+      fd: listenUnix(path),
+      connector: rig.vsock,
+      log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
+      mostClients: 4,
+    });
+    const [first, second] = [client(), client()];
+    for (const host of [first, second]) host.write("CONNECT 80\n");
+    rig.settle();
+    assert.deepEqual([first.condition, second.condition].sort(), ["end", "open"]);
+    assert.match(records[0].message, /guest port 80: the guest has 1 connections, which is the limit/);
+    for (const host of [first, second]) host.close();
+    rig.settle();
+  });
+
   it("takes a line whose client has half-closed behind it", () => {
     const host = new HostEnd(createSocket());
     connectUnix(host.fd, path);
@@ -192,14 +279,24 @@ describe("the hybrid listener", () => {
 
   it("keeps so many clients without a line and no more, and none of them for ever", () => {
     const idle = Array.from({ length: 4 }, () => client("C"));
-    const fifth = client("CONNECT 80\n");
+    const fifth = client("C");
     assert.notEqual(fifth.condition, "open");
     assert.match(records[0].message, /4 clients have not sent their line/);
     idle[0].write("ONNECT 80\n");
     rig.settle();
-    const sixth = client("CONNECT 81\n");
-    assert.deepEqual(rig.heard(), ["REQUEST", "REQUEST"]);
+    const sixth = client("C");
+    assert.equal(sixth.condition, "open");
+    assert.deepEqual(rig.heard(), ["REQUEST"]);
     for (const host of [...idle, fifth, sixth]) host.close();
+    rig.settle();
+  });
+
+  it("takes a client that brings its line, however many others have not sent theirs", () => {
+    const idle = Array.from({ length: 4 }, () => client("C"));
+    const quick = client("CONNECT 81\n");
+    assert.deepEqual(rig.heard(), ["REQUEST"]);
+    assert.deepEqual(records, []);
+    for (const host of [...idle, quick]) host.close();
     rig.settle();
   });
 
@@ -219,6 +316,48 @@ describe("the hybrid listener", () => {
     assert.deepEqual(rig.heard(), []);
     assert.match(records[0].message, /no more descriptors for connections/);
     host.close();
+  });
+
+  it("takes forty clients at once, each with its own port, bytes and end", () => {
+    listener.close();
+    path = join(directory, "forty.vsock");
+    listener = new HybridListener({
+      loop: rig.loop,
+      fd: listenUnix(path),
+      connector: rig.vsock,
+      log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
+      mostClients: 40,
+    });
+    const hosts = Array.from({ length: 40 }, (_, index) => {
+      const host = new HostEnd(createSocket());
+      assert.equal(connectUnix(host.fd, path), 0);
+      // One third brings its line, one third sends it later, and one third half of it.
+      if (index % 3 === 0) host.write(`CONNECT ${index}\n${index}`);
+      if (index % 3 === 2) host.write("CONN");
+      return host;
+    });
+    rig.settle();
+    for (const [index, host] of hosts.entries()) {
+      if (index % 3 === 1) host.write(`CONNECT ${index}\n${index}`);
+      if (index % 3 === 2) host.write(`ECT ${index}\n${index}`);
+    }
+    rig.settle();
+    const asked = rig.take().map(({ header }) => header);
+    assert.deepEqual(
+      asked.map(({ dstPort }) => dstPort).sort((a, b) => a - b),
+      [...hosts.keys()],
+    );
+    for (const { srcPort, dstPort } of asked) {
+      rig.guest({ op: Op.RESPONSE, srcPort: dstPort, dstPort: srcPort });
+      assert.equal(hosts[dstPort].readAll().toString(), `OK ${srcPort}\n`);
+      const [{ header, payload }] = rig.take();
+      assert.deepEqual([header.dstPort, payload.toString()], [dstPort, `${dstPort}`]);
+    }
+    for (const host of hosts) host.close();
+    rig.settle();
+    assert.deepEqual(rig.heard(), Array(40).fill("SHUTDOWN 3"));
+    for (const { srcPort, dstPort } of asked) rig.guest({ op: Op.RST, srcPort: dstPort, dstPort: srcPort });
+    assert.equal(rig.vsock.connectionCount, 0);
   });
 
   it("takes a storm of clients, more than it accepts at once", () => {

@@ -6,7 +6,7 @@
  * when the guest may have receive buffers. Knows neither virtqueues (`receive-ring.ts`) nor what is behind a host
  * port (`HostEndpoints`).
  */
-import { closeSync } from "node:fs";
+import { closeDescriptor } from "../linux/close.js";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import type { Logger } from "../log/logger.js";
@@ -229,20 +229,20 @@ export class VsockSwitch implements ConnectionOwner {
       this.#accept(connection, fd);
       return;
     }
-    const deadlineMs = this.loop.timers.now() + this.limits.connectTimeoutMs;
-    connection.setDeadline(CONNECT_RETRY_MS, () => this.#retry(connection, deadlineMs));
+    connection.retryUntilMs = this.loop.timers.now() + this.limits.connectTimeoutMs;
+    connection.setDeadline(CONNECT_RETRY_MS);
   }
 
-  #retry(connection: Connection, deadlineMs: number): void {
+  retry(connection: Connection): void {
     const fd = this.#endpoints.connect(connection.hostPort);
     if (fd >= 0) {
       this.#accept(connection, fd);
-    } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= deadlineMs) {
+    } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= connection.retryUntilMs) {
       const reason = fd === -errno.EAGAIN ? "the backlog of its listener stayed full" : connectProblem(-fd);
       this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
       connection.abandon(reason);
     } else {
-      connection.setDeadline(CONNECT_RETRY_MS, () => this.#retry(connection, deadlineMs));
+      connection.setDeadline(CONNECT_RETRY_MS);
     }
   }
 
@@ -272,22 +272,40 @@ export class VsockSwitch implements ConnectionOwner {
    * from now on. `opener` hears of the outcome, perhaps before this returns.
    */
   connectGuest(guestPort: number, fd: number, opener: Opener): void {
+    this.#connectGuest(guestPort, fd, opener, undefined, 0);
+  }
+
+  /**
+   * The same for a descriptor that the loop already watches for `WATCHED`: with its token, and what was reported of it
+   * and is still true.
+   */
+  connectWatched(guestPort: number, fd: number, opener: Opener, token: number, events: number): void {
+    this.#connectGuest(guestPort, fd, opener, token, events);
+  }
+
+  #connectGuest(
+    guestPort: number,
+    fd: number,
+    opener: Opener,
+    token: number | undefined,
+    events: number,
+  ): void {
     if (!this.#hasRoom()) {
-      closeSync(fd);
-      opener.failed(`the guest has ${this.connectionCount} connections, which is the limit`);
+      if (token === undefined) closeDescriptor(fd);
+      else this.loop.unwatchAndClose(fd, token);
+      opener.failed(`the guest has ${this.connectionCount} connections, which is the limit`, guestPort);
       return;
     }
     const connection = this.#newConnection(this.#assignPort(guestPort), guestPort, "requesting");
     connection.opener = opener;
     connection.makeDue(Due.REQUEST);
-    const watched = connection.attach(fd);
-    if (watched < 0) {
-      connection.abandon(`watching its socket failed with ${errnoName(-watched)}`);
+    const attached = connection.attach(fd, token);
+    if (attached < 0) {
+      connection.abandon(`watching its socket failed with ${errnoName(-attached)}`);
       return;
     }
-    connection.setDeadline(this.limits.connectTimeoutMs, () =>
-      connection.abandon(`the guest did not answer within ${this.limits.connectTimeoutMs} ms`),
-    );
+    connection.setDeadline(this.limits.connectTimeoutMs);
+    if (events !== 0) connection.onEvents(events);
   }
 
   #hasRoom(): boolean {
@@ -340,15 +358,18 @@ export class VsockSwitch implements ConnectionOwner {
 
   detach(connection: Connection, tellGuest: boolean): void {
     this.#table.remove(connection);
-    this.#draining.add(connection);
     if (connection.abortReason !== undefined) this.#logReset(connection, connection.abortReason);
     if (!tellGuest) return;
     this.counters.resets++;
     this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, SocketType.STREAM);
   }
 
+  drains(connection: Connection): void {
+    this.#draining.add(connection);
+  }
+
   released(connection: Connection, undeliveredBytes: number): void {
-    this.#draining.delete(connection);
+    if (this.#draining.size > 0) this.#draining.delete(connection);
     this.#bufferBytesGiven -= connection.receiveCredit.bufAlloc;
     if (undeliveredBytes === 0) return;
     this.#log.log({
