@@ -237,8 +237,11 @@ export class Connection implements EventHandler, TimerHandler {
   guestShutsDown(flags: number): void {
     const added = flags & Shutdown.BOTH & ~this.guestShutdown;
     this.guestShutdown |= added;
-    if ((added & Shutdown.RECEIVE) !== 0) shutdownSocket(this.fd, SHUT_RD);
-    if (this.spilledBytes === 0) this.#afterDelivery();
+    const isDelivered = this.spilledBytes === 0;
+    // Where the connection ends here, its descriptor is closed, which says it all.
+    const isOver = isDelivered && this.guestShutdown === Shutdown.BOTH;
+    if ((added & Shutdown.RECEIVE) !== 0 && !isOver) shutdownSocket(this.fd, SHUT_RD);
+    if (isDelivered) this.#afterDelivery();
   }
 
   /** Called when nothing waits for the host socket: passes on what the guest has shut down. */
