@@ -13,37 +13,52 @@ import { gather } from "../vsock/gather.js";
 import { HEADER_BYTES, type PacketHeader } from "../vsock/header.js";
 import type { ReceiveRing } from "../vsock/receive-ring.js";
 
-/** Buffers taken for one read: enough for 256 KiB in a Linux guest's buffers, with room for smaller ones. */
+/** Buffers held for one read: enough for 256 KiB in a Linux guest's buffers, with room for smaller ones. A power of 2. */
 const MOST_BUFFERS_AT_ONCE = 128;
+const CHAIN_MASK = MOST_BUFFERS_AT_ONCE - 1;
 
 export class GuestReceiveRing implements ReceiveRing {
+  /**
+   * Buffers popped, those from `#first` on. What a read does not fill is kept for the next one of the same round: a
+   * read asks for more than there mostly is, and to follow a chain twice would cost as much as to use it.
+   */
   readonly #chains = Array.from({ length: MOST_BUFFERS_AT_ONCE }, () => new Chain());
-  #taken = 0;
+  #first = 0;
+  #popped = 0;
+  /** Payload bytes that they hold together. */
+  #room = 0;
   /** What a device found wrong with a buffer, in the ring's own terms. */
   failure: QueueFailure | undefined;
 
   constructor(readonly backend: BackendQueue) {}
 
-  /** Makes the ring reachable; false if it is not (yet). Call it before each round of `take`. */
+  /** Makes the ring reachable; false if it is not (yet). Begins a round of `take`, which `finish` ends. */
   prepare(): boolean {
     return this.backend.queue.prepare() === Outcome.OK;
   }
 
+  /** Ends the round, before control returns to the event loop: buffers that were not used go back to the ring. */
+  finish(): void {
+    if (this.#popped > 0) this.backend.queue.unpop(this.#popped);
+    this.#popped = 0;
+    this.#room = 0;
+  }
+
   take(payloadBytes: number): number {
     const { queue } = this.backend;
-    let room = 0;
-    this.#taken = 0;
-    while (this.#taken < MOST_BUFFERS_AT_ONCE && this.failure === undefined) {
-      const chain = this.#chains[this.#taken];
+    while (
+      (this.#room < payloadBytes || this.#popped === 0) &&
+      this.#popped < MOST_BUFFERS_AT_ONCE &&
+      this.failure === undefined
+    ) {
+      const chain = this.#chains[(this.#first + this.#popped) & CHAIN_MASK];
       if (queue.pop(chain) !== Pop.CHAIN) break;
-      this.#taken++;
+      this.#popped++;
       const capacity = chain.writable.totalBytes - HEADER_BYTES;
       if (capacity < 0) this.#refuse(chain);
-      room += capacity;
-      if (room >= payloadBytes) break;
+      this.#room += capacity;
     }
-    if (this.failure !== undefined) this.giveBack(0);
-    return this.#taken;
+    return this.failure === undefined ? this.#popped : 0;
   }
 
   #refuse(chain: Chain): void {
@@ -55,16 +70,20 @@ export class GuestReceiveRing implements ReceiveRing {
     };
   }
 
+  #at(slot: number): Chain {
+    return this.#chains[(this.#first + slot) & CHAIN_MASK];
+  }
+
   capacity(slot: number): number {
-    return this.#chains[slot].writable.totalBytes - HEADER_BYTES;
+    return this.#at(slot).writable.totalBytes - HEADER_BYTES;
   }
 
   appendPayload(slot: number, bytes: number, iovecs: IovecList): void {
-    gather(this.#chains[slot].writable, HEADER_BYTES, bytes, iovecs);
+    gather(this.#at(slot).writable, HEADER_BYTES, bytes, iovecs);
   }
 
-  complete(slot: number, header: PacketHeader): void {
-    const chain = this.#chains[slot];
+  complete(header: PacketHeader): void {
+    const chain = this.#chains[this.#first];
     const { views } = this.backend;
     views.locate(chain.writable.address[0]);
     // One segment can reach over two regions that lie side by side on the host, one view never does.
@@ -74,6 +93,9 @@ export class GuestReceiveRing implements ReceiveRing {
       this.#scatterHeader(chain.writable, header);
     }
     this.backend.queue.push(chain.head, HEADER_BYTES + header.len);
+    this.#room -= chain.writable.totalBytes - HEADER_BYTES;
+    this.#first = (this.#first + 1) & CHAIN_MASK;
+    this.#popped--;
   }
 
   readonly #scattered = new DataView(new ArrayBuffer(HEADER_BYTES));
@@ -91,10 +113,5 @@ export class GuestReceiveRing implements ReceiveRing {
       }
       written += bytes;
     }
-  }
-
-  giveBack(slot: number): void {
-    this.backend.queue.unpop(this.#taken - slot);
-    this.#taken = slot;
   }
 }

@@ -9,6 +9,7 @@ import { Chain } from "../virtqueue/chain.js";
 import { Pop } from "../virtqueue/device-queue.js";
 import type { QueueFailure } from "../virtqueue/failure.js";
 import { HEADER_BYTES, PacketHeader } from "../vsock/header.js";
+import { BURST_BYTES } from "../vsock/limits.js";
 import type { VsockSwitch } from "../vsock/switch.js";
 
 /** Packets taken before other work of the thread has its turn; Linux vhost-vsock takes as many (VHOST_VSOCK_PKT_WEIGHT). */
@@ -22,6 +23,7 @@ export class TransmitQueue {
   heldBack = false;
   /** What is wrong with a packet itself, in the ring's own terms. */
   #failure: QueueFailure | undefined;
+  #bytesLeft = 0;
 
   constructor(
     private readonly vsock: VsockSwitch,
@@ -51,7 +53,8 @@ export class TransmitQueue {
   #takePackets(): "empty" | "budget" | "blocked" {
     const { queue } = this.backend;
     this.heldBack = false;
-    for (let taken = 0; taken < MOST_PACKETS_A_BURST; ) {
+    this.#bytesLeft = BURST_BYTES;
+    for (let taken = 0; taken < MOST_PACKETS_A_BURST && this.#bytesLeft > 0; ) {
       if (!this.vsock.acceptsPackets) {
         this.heldBack = true;
         return "blocked";
@@ -86,6 +89,7 @@ export class TransmitQueue {
       );
       return false;
     }
+    this.#bytesLeft -= header.len;
     this.vsock.receive(header, readable);
     this.backend.queue.push(chain.head, 0);
     return true;

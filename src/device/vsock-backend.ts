@@ -187,6 +187,7 @@ export class VsockBackend implements BackendDevice {
     queue.disableKicks();
     const before = queue.nextAvail;
     const end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
+    ring.finish();
     const progressed = queue.nextAvail !== before;
     // Buffers may have come between the last look and the request for kicks. If nothing was sent although there are
     // some, the next one is merely not mapped, and there is nothing to do but wait.

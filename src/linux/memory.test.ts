@@ -19,8 +19,7 @@ import {
   view,
 } from "./mapping.js";
 import { Scratch } from "./scratch.js";
-import { setSendBuffer } from "./testing.js";
-import { socketPair } from "./unix-socket.js";
+import { setSendBuffer, socketPair } from "./unix-socket.js";
 
 function mappings(): number {
   return readFileSync("/proc/self/maps", "utf8").split("\n").length;

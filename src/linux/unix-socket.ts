@@ -13,6 +13,7 @@ const PATH_OFFSET = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
+const SO_SNDBUF = 7;
 const SO_ACCEPTCONN = 30;
 const F_SETFL = 4;
 const F_GETFL = 3;
@@ -139,18 +140,29 @@ export function shutdownSocket(fd: number, how: number): number {
   return orErrno(libcCalls.shutdown(fd, how));
 }
 
-/** True if `fd` is a socket that listens, false if it is a connected one; throws if it is no socket. */
-export function isListening(fd: number): boolean {
-  const data = setupScratch.data;
+/** An integer option of `fd`, of level SOL_SOCKET; throws if it is no socket. */
+function socketOption(fd: number, option: number): number {
+  const { data, address } = setupScratch;
   data.setInt32(0, 0, true);
   data.setUint32(4, 4, true);
-  const { address } = setupScratch;
-  checked(
-    libcCalls.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, address, address + 4),
-    "getsockopt",
-    `fd ${fd}`,
-  );
-  return data.getInt32(0, true) !== 0;
+  checked(libcCalls.getsockopt(fd, SOL_SOCKET, option, address, address + 4), "getsockopt", `fd ${fd}`);
+  return data.getInt32(0, true);
+}
+
+/** True if `fd` is a socket that listens, false if it is a connected one; throws if it is no socket. */
+export function isListening(fd: number): boolean {
+  return socketOption(fd, SO_ACCEPTCONN) !== 0;
+}
+
+/** What the kernel lets wait in the socket, its own overhead included: twice what was asked for. */
+export function sendBufferBytes(fd: number): number {
+  return socketOption(fd, SO_SNDBUF);
+}
+
+/** Asks for a send buffer of `bytes`; the kernel doubles it, and caps it at twice net.core.wmem_max: 0 or `-errno`. */
+export function setSendBuffer(fd: number, bytes: number): number {
+  setupScratch.data.setInt32(0, bytes, true);
+  return orErrno(libcCalls.setsockopt(fd, SOL_SOCKET, SO_SNDBUF, setupScratch.address, 4));
 }
 
 /** Makes a descriptor that somebody else opened non-blocking. */

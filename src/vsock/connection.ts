@@ -90,7 +90,11 @@ export class Connection implements EventHandler, TimerHandler {
   #host: HostSocket | undefined;
   /** For the state that it is in: see `onTimer`. */
   #deadline: Timer | undefined;
-  /** Runs while data waits for credit. */
+  /** Data waits for credit. */
+  #waitsForCredit = false;
+  /** How often it has come to that. */
+  #creditWaits = 0;
+  /** Left to run when credit comes: a stream would start and cancel one with each window. */
   #creditTimer: Timer | undefined;
   /** End of file was read from the host. */
   #hostEnded = false;
@@ -125,7 +129,14 @@ export class Connection implements EventHandler, TimerHandler {
    * `HostSocket.open` for one that is `watched`.
    */
   attach(fd: number, watched?: number): number {
-    const host = HostSocket.open(this.owner.loop, fd, this, this.receiveCredit, watched);
+    const host = HostSocket.open(
+      this.owner.loop,
+      fd,
+      this,
+      this.receiveCredit,
+      this.owner.limits.widensSockets,
+      watched,
+    );
     if (typeof host === "number") return host;
     this.#host = host;
     return 0;
@@ -147,7 +158,8 @@ export class Connection implements EventHandler, TimerHandler {
 
   #clearTimers(): void {
     this.#deadline?.cancel();
-    this.creditCame();
+    this.#creditTimer?.cancel();
+    this.#creditTimer = undefined;
   }
 
   #enter(next: ConnectionState): void {
@@ -326,19 +338,29 @@ export class Connection implements EventHandler, TimerHandler {
     else this.#sendShutdown(this.#bothEnded ? Shutdown.BOTH : Shutdown.SEND);
   }
 
-  /**
-   * Instead of a read, when nothing can be read for the guest (it takes no more, or gives no credit): notices the end
-   * of the host socket, or that data waits.
-   */
+  /** Instead of a read, when the guest takes no more: notices the end of the host socket. */
   lookWithoutReading(): void {
-    if (this.readClosed && !this.#bothEnded) {
-      this.readable = false;
-      return;
+    this.creditCame();
+    if (!this.#bothEnded) this.readable = false;
+    else this.readEnded(Math.min(peekByte(this.fd), 0));
+  }
+
+  /**
+   * Instead of a read, when the guest gives no credit. The end of the host socket needs none; what there is otherwise
+   * waits, and more of it is no news.
+   */
+  waitForCredit(): void {
+    if (this.ending) {
+      const found = peekByte(this.fd);
+      if (found <= 0) {
+        this.readEnded(found);
+        return;
+      }
     }
-    const found = peekByte(this.fd);
-    if (found <= 0) this.readEnded(found);
-    else if (this.readClosed) this.readEnded(0);
-    else this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
+    if (this.#waitsForCredit) return;
+    this.#waitsForCredit = true;
+    this.#creditWaits++;
+    this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
   }
 
   /**
@@ -348,16 +370,30 @@ export class Connection implements EventHandler, TimerHandler {
    * packets come to a halt (`PACKET_OVERHEAD_BYTES`); and an update is due to nobody who does not ask.
    */
   #askLater(delayMs: number): Timer {
+    const waits = this.#creditWaits;
     return this.owner.loop.setTimer(delayMs, () => {
-      this.makeDue(Due.CREDIT_REQUEST);
-      this.#creditTimer = this.#askLater(Math.min(delayMs * 4, LONGEST_CREDIT_REQUEST_MS));
+      this.#creditTimer = undefined;
+      if (this.#waitsForCredit) this.#stillWaiting(waits === this.#creditWaits ? delayMs : 0);
     });
   }
 
-  /** There is credit (again), or no use for any. */
+  /** `waitedMs`: how long for this credit; 0 if it is another wait than the one that the timer was started for. */
+  #stillWaiting(waitedMs: number): void {
+    const found = peekByte(this.fd);
+    if (found <= 0) {
+      // Nothing waits after all: the last read had just emptied the socket.
+      this.creditCame();
+      this.readEnded(found);
+      return;
+    }
+    if (waitedMs > 0) this.makeDue(Due.CREDIT_REQUEST);
+    const nextMs = waitedMs > 0 ? Math.min(waitedMs * 4, LONGEST_CREDIT_REQUEST_MS) : FIRST_CREDIT_REQUEST_MS;
+    this.#creditTimer = this.#askLater(nextMs);
+  }
+
+  /** There is credit (again). */
   creditCame(): void {
-    this.#creditTimer?.cancel();
-    this.#creditTimer = undefined;
+    this.#waitsForCredit = false;
   }
 
   #sendShutdown(flags: number): void {

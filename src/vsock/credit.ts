@@ -13,17 +13,27 @@
  */
 export const PACKET_OVERHEAD_BYTES = 640;
 
+/**
+ * Packets that the peer has not consumed are counted in slices of the stream, each of this share of its buffer: when
+ * it has consumed up to the end of a slice, that slice's packets are gone. So their number is overstated by at most
+ * one slice's, never understated, and no list of packets is kept.
+ */
+const SLICES = 16;
+const SLICE_MASK = SLICES - 1;
+
 export class SendCredit {
   /** Payload bytes sent (tx_cnt). */
   sent = 0;
   #peerBufAlloc = 0;
   #peerFwdCnt = 0;
-  // Packets not consumed yet, in two generations: those sent before `#mark` (as a value of `sent`) and those after.
-  // When the peer has consumed up to the mark, the older are gone and the younger take their place. That may
-  // overstate their number by one generation, never understate it, and needs no list.
-  #olderPackets = 0;
-  #youngerPackets = 0;
-  #mark = 0;
+  /** Packets in all slices. */
+  #packets = 0;
+  /** By slice, those in use from `#oldest` on: where it ends, as a value of `sent`; then its packets. Made on first use. */
+  #slices: Uint32Array | undefined;
+  #oldest = 0;
+  #used = 0;
+  /** Bytes in the newest slice. */
+  #newestBytes = 0;
 
   /** The peer's receive buffer, as it told last. */
   get peerBufAlloc(): number {
@@ -35,14 +45,11 @@ export class SendCredit {
     if (bufAlloc === this.#peerBufAlloc && fwdCnt === this.#peerFwdCnt) return false;
     this.#peerBufAlloc = bufAlloc;
     this.#peerFwdCnt = fwdCnt;
-    if (this.unconsumed === 0) {
-      this.#olderPackets = 0;
-      this.#youngerPackets = 0;
-      this.#mark = this.sent;
-    } else if (((this.#mark - fwdCnt) | 0) <= 0) {
-      this.#olderPackets = this.#youngerPackets;
-      this.#youngerPackets = 0;
-      this.#mark = this.sent;
+    const slices = this.#slices;
+    while (slices !== undefined && this.#used > 0 && ((slices[this.#oldest] - fwdCnt) | 0) <= 0) {
+      this.#packets -= slices[SLICES + this.#oldest];
+      this.#oldest = (this.#oldest + 1) & SLICE_MASK;
+      this.#used--;
     }
     return true;
   }
@@ -57,7 +64,7 @@ export class SendCredit {
     const outstanding = this.unconsumed;
     const free = this.#peerBufAlloc - outstanding;
     if (free <= 0) return 0;
-    const room = free - (this.#olderPackets + this.#youngerPackets + 1) * PACKET_OVERHEAD_BYTES;
+    const room = free - (this.#packets + 1) * PACKET_OVERHEAD_BYTES;
     if (room > 0) {
       return Math.min(free, Math.ceil((room * packetBytes) / (packetBytes + PACKET_OVERHEAD_BYTES)));
     }
@@ -67,8 +74,21 @@ export class SendCredit {
 
   /** Notes one packet of `bytes` payload as sent. */
   spend(bytes: number): void {
+    this.#slices ??= new Uint32Array(2 * SLICES);
+    const slices = this.#slices;
     this.sent = (this.sent + bytes) >>> 0;
-    this.#youngerPackets++;
+    this.#packets++;
+    // The last slice that there is takes whatever follows.
+    const isNew =
+      this.#used === 0 || (this.#newestBytes >= this.#peerBufAlloc / SLICES && this.#used < SLICES);
+    if (isNew) {
+      this.#used++;
+      this.#newestBytes = 0;
+    }
+    const newest = (this.#oldest + this.#used - 1) & SLICE_MASK;
+    this.#newestBytes += bytes;
+    slices[newest] = this.sent;
+    slices[SLICES + newest] = isNew ? 1 : slices[SLICES + newest] + 1;
   }
 }
 

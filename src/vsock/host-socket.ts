@@ -8,6 +8,7 @@ import { errno } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { isOutOfMemory } from "../linux/mapping.js";
+import { sendBufferBytes, setSendBuffer } from "../linux/unix-socket.js";
 import type { ReceiveCredit } from "./credit.js";
 import { SpillRing } from "./spill-ring.js";
 
@@ -20,6 +21,8 @@ export class HostSocket {
   /** What enters the socket counts as forwarded here. */
   readonly #credit: ReceiveCredit;
   #spill: SpillRing | undefined;
+  /** The socket was not full yet, and may be made to hold more. */
+  #mayWiden: boolean;
   #outWatched = false;
 
   private constructor(
@@ -27,26 +30,30 @@ export class HostSocket {
     readonly fd: number,
     token: number,
     credit: ReceiveCredit,
+    widens: boolean,
   ) {
     this.#loop = loop;
     this.#token = token;
     this.#credit = credit;
+    this.#mayWiden = widens;
   }
 
   /**
    * Takes over a connected, non-blocking descriptor and begins to watch it for `handler`, edge-triggered; or `-errno`,
-   * and it is closed. One that is `WATCHED` already comes with its token; what that has reported, `handler` must be told.
+   * and it is closed. `widens`: its send buffer is made to hold the guest's window once it has been full. A descriptor
+   * that is `WATCHED` already comes with its token; what that has reported, `handler` must be told.
    */
   static open(
     loop: EventLoop,
     fd: number,
     handler: EventHandler,
     credit: ReceiveCredit,
+    widens: boolean,
     watched?: number,
   ): HostSocket | number {
     if (watched !== undefined) loop.redirect(watched, handler);
     const token = watched ?? loop.tryWatch(fd, WATCHED, handler);
-    if (token >= 0) return new HostSocket(loop, fd, token, credit);
+    if (token >= 0) return new HostSocket(loop, fd, token, credit, widens);
     closeDescriptor(fd);
     return token;
   }
@@ -65,7 +72,20 @@ export class HostSocket {
     if (written < 0 && written !== -errno.EAGAIN) return written;
     const taken = Math.max(written, 0);
     this.#credit.forward(taken);
-    return taken === batch.totalBytes ? 0 : this.#keep(batch, taken);
+    if (taken === batch.totalBytes) return 0;
+    if (this.#mayWiden) this.#widen();
+    return this.#keep(batch, taken);
+  }
+
+  /**
+   * A Unix socket's usual 208 KiB would leave the tail of each window to the spill ring: one more copy, and two changes
+   * of the watch. Linux doubles what is asked for, since it counts its own overhead as well (socket(7), SO_SNDBUF), and
+   * allows no more than net.core.wmem_max; with less, the spill ring takes the rest.
+   */
+  #widen(): void {
+    this.#mayWiden = false;
+    const { bufAlloc } = this.#credit;
+    if (sendBufferBytes(this.fd) < 2 * bufAlloc) setSendBuffer(this.fd, bufAlloc);
   }
 
   #keep(batch: IovecList, taken: number): number {

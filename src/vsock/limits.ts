@@ -9,6 +9,8 @@ export interface SwitchLimits {
   readonly maxConnections: number;
   /** `buf_alloc` that a new connection advertises: the bytes held for it when its host socket is full. */
   readonly bufferBytes: number;
+  /** Whether a host socket that was full is made to hold as much as `buf_alloc`, so that a window fits into it. */
+  readonly widensSockets: boolean;
   /** Sum of the `buf_alloc` of all connections, above which new ones get less. */
   readonly totalBufferBytes: number;
   /** How long a connection may take to be set up, in either direction. */
@@ -21,6 +23,7 @@ export interface SwitchLimits {
 export const DEFAULT_LIMITS: SwitchLimits = {
   maxConnections: 4096,
   bufferBytes: 256 * 1024,
+  widensSockets: true,
   totalBufferBytes: 256 * 1024 * 1024,
   connectTimeoutMs: 2000,
   shutdownTimeoutMs: 8000,
@@ -37,6 +40,13 @@ export const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** Most bytes one connection moves towards the guest before the next one has its turn. */
 export const TURN_BYTES = 256 * 1024;
+
+/**
+ * Bytes moved in one direction before the guest hears of them: half of the window that Linux and we give by default, so
+ * that one side gives new credit while the other still moves the second half. With the whole window at a time, each
+ * would sleep while the other works.
+ */
+export const BURST_BYTES = 128 * 1024;
 
 /** What the first read of a connection asks for; it grows while reads come back full. */
 export const FIRST_READ_BYTES = 4096;

@@ -7,7 +7,7 @@ import { IovecList } from "../linux/iovec.js";
 import { LinkedList } from "../linux/linked-list.js";
 import { type Connection, Due } from "./connection.js";
 import { HOST_CID, Op, PacketHeader, Shutdown, SocketType } from "./header.js";
-import { FIRST_READ_BYTES, TURN_BYTES } from "./limits.js";
+import { BURST_BYTES, FIRST_READ_BYTES, TURN_BYTES } from "./limits.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import type { ResetQueue } from "./reset-queue.js";
 
@@ -24,6 +24,7 @@ export class ReceivePump {
   readonly #data = new LinkedList<Connection>();
   #usualPayload = USUAL_PAYLOAD_BYTES;
   #packetsLeft = 0;
+  #bytesLeft = 0;
 
   constructor(guestCid: number, resets: ResetQueue) {
     this.#guestCid = guestCid;
@@ -56,7 +57,8 @@ export class ReceivePump {
   /** See `VsockSwitch.pump`. */
   run(ring: ReceiveRing, mostPackets: number): "idle" | "starved" | "more" {
     this.#packetsLeft = mostPackets;
-    while (this.#packetsLeft > 0) {
+    this.#bytesLeft = BURST_BYTES;
+    while (this.#packetsLeft > 0 && this.#bytesLeft > 0) {
       if (this.#resets.length > 0) {
         if (!this.#sendReset(ring)) return "starved";
       } else if (this.#control.first !== undefined) {
@@ -82,7 +84,7 @@ export class ReceivePump {
     header.bufAlloc = 0;
     header.fwdCnt = 0;
     this.#resets.shift();
-    ring.complete(0, header);
+    ring.complete(header);
     this.#packetsLeft--;
     return true;
   }
@@ -95,7 +97,7 @@ export class ReceivePump {
       header.len = 0;
       header.flags = 0;
       header.op = this.#takeDue(connection, header);
-      ring.complete(0, header);
+      ring.complete(header);
       this.#packetsLeft--;
     }
     if (connection.due === 0) connection.controlPlace.leave();
@@ -147,7 +149,9 @@ export class ReceivePump {
     if (credit > 0) connection.creditCame();
     if (!connection.wantsRead || connection.readClosed || credit === 0) {
       connection.dataPlace.leave();
-      if (connection.wantsRead) connection.lookWithoutReading();
+      if (!connection.wantsRead) return true;
+      if (connection.readClosed) connection.lookWithoutReading();
+      else connection.waitForCredit();
       return true;
     }
     const buffers = ring.take(Math.min(credit, connection.readBytes));
@@ -175,7 +179,6 @@ export class ReceivePump {
     }
     const result = iovecs.readFrom(connection.fd);
     if (result <= 0) {
-      ring.giveBack(0);
       if (result !== -errno.EINTR) connection.readEnded(result);
       return;
     }
@@ -186,27 +189,25 @@ export class ReceivePump {
       // The socket is drained: a new edge will tell of more. Unless its end is due, of which the edge has been seen.
       if (!connection.ending) connection.readable = false;
     }
-    this.#complete(ring, buffers, connection, result);
+    this.#bytesLeft -= result;
+    this.#complete(ring, connection, result);
   }
 
-  #complete(ring: ReceiveRing, buffers: number, connection: Connection, received: number): void {
+  #complete(ring: ReceiveRing, connection: Connection, received: number): void {
     const header = this.#addressed(connection);
     header.flags = 0;
-    let left = received;
-    let slot = 0;
-    for (; left > 0; slot++) {
-      header.len = Math.min(ring.capacity(slot), left);
+    for (let left = received; left > 0; left -= header.len) {
+      const capacity = ring.capacity(0);
+      header.len = Math.min(capacity, left);
       // A buffer that holds nothing but a header carries an update; it has to go back in order.
       header.op = header.len === 0 ? Op.CREDIT_UPDATE : Op.RW;
       if (header.len > 0) {
         connection.sendCredit.spend(header.len);
-        this.#usualPayload = ring.capacity(slot);
+        this.#usualPayload = capacity;
       }
-      ring.complete(slot, header);
-      left -= header.len;
+      ring.complete(header);
       this.#packetsLeft--;
     }
-    if (slot < buffers) ring.giveBack(slot);
     connection.due &= ~Due.CREDIT_UPDATE;
   }
 
@@ -216,8 +217,7 @@ export class ReceivePump {
     header.flags = 0;
     header.len = 0;
     header.op = Op.CREDIT_UPDATE;
-    ring.complete(0, header);
-    ring.giveBack(1);
+    ring.complete(header);
     this.#packetsLeft--;
   }
 }

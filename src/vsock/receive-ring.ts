@@ -7,16 +7,15 @@ import type { PacketHeader } from "./header.js";
 
 export interface ReceiveRing {
   /**
-   * Takes guest buffers until they hold `payloadBytes` together (at least one), and returns how many: fewer if the
-   * guest offers fewer, 0 if it offers none now. They are numbered from 0.
+   * Takes guest buffers until they hold `payloadBytes` together (at least one), and returns how many there are then:
+   * fewer if the guest offers fewer, 0 if it offers none now. They are numbered from 0. Those that are not completed
+   * are there again for the next `take`.
    */
   take(payloadBytes: number): number;
   /** Payload bytes that buffer `slot` holds behind its header; may be 0. */
   capacity(slot: number): number;
   /** Appends the first `bytes` of the payload part of buffer `slot` to `iovecs`, or as much as has room there. */
   appendPayload(slot: number, bytes: number, iovecs: IovecList): void;
-  /** Writes `header` and hands buffer `slot` to the guest with `header.len` payload bytes. In order of slots. */
-  complete(slot: number, header: PacketHeader): void;
-  /** Returns buffer `slot` and those after it to the ring, untouched. */
-  giveBack(slot: number): void;
+  /** Writes `header` and hands buffer 0 to the guest with `header.len` payload bytes. The next one becomes buffer 0. */
+  complete(header: PacketHeader): void;
 }

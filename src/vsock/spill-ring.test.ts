@@ -5,8 +5,7 @@ import fc from "fast-check";
 import { errno } from "../linux/errors.js";
 import { IovecList } from "../linux/iovec.js";
 import { Scratch } from "../linux/scratch.js";
-import { setSendBuffer } from "../linux/testing.js";
-import { socketPair } from "../linux/unix-socket.js";
+import { setSendBuffer, socketPair } from "../linux/unix-socket.js";
 import { SpillRing } from "./spill-ring.js";
 import { HostEnd } from "./switch-rig.js";
 

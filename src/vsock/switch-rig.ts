@@ -7,9 +7,8 @@ import { errno } from "../linux/errors.js";
 import { EventLoop } from "../linux/event-loop.js";
 import { IovecList } from "../linux/iovec.js";
 import { Scratch } from "../linux/scratch.js";
-import { setSendBuffer } from "../linux/testing.js";
 import { Timers } from "../linux/timers.js";
-import { SHUT_RD, SHUT_WR, shutdownSocket, socketPair } from "../linux/unix-socket.js";
+import { SHUT_RD, SHUT_WR, setSendBuffer, shutdownSocket, socketPair } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
 import { SegmentList } from "../memory/segments.js";
@@ -79,20 +78,23 @@ export class FakeRing implements ReceiveRing {
 
   appendPayload(slot: number, bytes: number, iovecs: IovecList): void {
     if (bytes > this.#taken[slot]) throw new Error("more than the buffer holds");
-    iovecs.push(this.#memory.address + slot * this.#slotBytes, bytes);
+    iovecs.push(this.#memory.address + this.#startOf(slot), bytes);
   }
 
-  complete(slot: number, header: PacketHeader): void {
-    if (header.len > this.#taken[slot]) throw new Error("a payload longer than its buffer");
-    const start = slot * this.#slotBytes;
+  /** Buffers keep their memory while those before them are completed. */
+  #startOf(slot: number): number {
+    return ((this.#nextCapacity + slot) * this.#slotBytes) % this.#memory.length;
+  }
+
+  complete(header: PacketHeader): void {
+    const capacity = this.#taken.shift();
+    if (capacity === undefined) throw new Error("a buffer that was not taken");
+    if (header.len > capacity) throw new Error("a payload longer than its buffer");
+    const start = this.#startOf(0);
     const payload = Buffer.from(this.#memory.bytes.subarray(start, start + header.len));
     this.sent.push({ header: copyOf(header), payload });
     this.offered--;
     this.#nextCapacity++;
-  }
-
-  giveBack(slot: number): void {
-    this.#taken.length = slot;
   }
 }
 
@@ -196,7 +198,8 @@ export class SwitchRig {
     this.vsock = new VsockSwitch({
       loop: this.loop,
       guestCid: GUEST_CID,
-      limits: { ...DEFAULT_LIMITS, ...limits },
+      // Tests say how much a socket holds.
+      limits: { ...DEFAULT_LIMITS, widensSockets: false, ...limits },
       endpoints: this.endpoints,
       log: createLogger({ level: "debug", sink: (record) => this.records.push(record), now: () => 0 }),
     });
