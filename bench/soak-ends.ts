@@ -8,7 +8,12 @@ import { Shutdown } from "../src/vsock/header.js";
 
 /** The other side is gone, where that was not due; what a scene makes of it is its business. */
 export class EndGone extends Error {
-  override readonly name = "EndGone";
+  override readonly name: string = "EndGone";
+}
+
+/** An answer did not come within the time that Linux and the device give it: somebody may have been kept from running. */
+export class NotInTime extends EndGone {
+  override readonly name = "NotInTime";
 }
 
 export interface End {

@@ -29,6 +29,8 @@ export interface Tally {
   readonly reboots: number;
   /** Scenes that a reboot cut off. */
   readonly cutOff: number;
+  /** Scenes in which a connection was not answered in time. */
+  readonly late: number;
   /** Streams in which a wrong byte came. */
   readonly corrupt: number;
   /** Scenes that ended otherwise than they had to. */
@@ -52,6 +54,7 @@ export function totalOf(tallies: readonly Tally[]): Tally {
     movedBytes: sum(({ movedBytes }) => movedBytes),
     reboots: sum(({ reboots }) => reboots),
     cutOff: sum(({ cutOff }) => cutOff),
+    late: sum(({ late }) => late),
     corrupt: sum(({ corrupt }) => corrupt),
     failures: sum(({ failures }) => failures),
     troubles: tallies.flatMap(({ troubles }) => troubles),

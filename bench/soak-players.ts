@@ -2,7 +2,7 @@
  * The process of one VM of a soak: the guest and the host programs that talk to it. Plays scenes, a few at a time, one
  * after the other, as its parent orders.
  */
-import { EndGone } from "./soak-ends.js";
+import { EndGone, NotInTime } from "./soak-ends.js";
 import type { Tally, ToPlayers } from "./soak-messages.js";
 import { CorruptStream } from "./soak-pattern.js";
 import { Chance } from "./soak-random.js";
@@ -31,6 +31,7 @@ class Players {
   #opened = 0;
   #reboots = 0;
   #cutOff = 0;
+  #late = 0;
   #corrupt = 0;
   #failures = 0;
 
@@ -53,6 +54,7 @@ class Players {
       movedBytes: this.#movedBytes,
       reboots: this.#reboots,
       cutOff: this.#cutOff,
+      late: this.#late,
       corrupt: this.#corrupt,
       failures: this.#failures,
       troubles: this.#troubles,
@@ -125,6 +127,7 @@ class Players {
       return;
     }
     if (error instanceof CorruptStream) this.#corrupt++;
+    else if (error instanceof NotInTime) this.#late++;
     else this.#failures++;
     if (this.#troubles.length === MOST_TROUBLES) return;
     this.#troubles.push(`${name}, ${Math.round(performance.now() / 1000)} s: ${String(error)}`);

@@ -11,7 +11,7 @@ import { type DeviceVm, SoakDevice } from "./soak-device.js";
 import { totalOf } from "./soak-messages.js";
 import { Pace } from "./soak-pace.js";
 import { Chance } from "./soak-random.js";
-import { sampleProcess } from "./soak-sample.js";
+import { sampleProcess, waitedSeconds } from "./soak-sample.js";
 import { type SoakSample, statusOf, type Verdict, verdictOf } from "./soak-verdict.js";
 
 export interface SoakOptions {
@@ -27,6 +27,11 @@ export interface SoakOptions {
   readonly onLine: (line: object) => void;
 }
 
+/**
+ * Linux and the device give a connection 2 seconds to be answered. Later is a fault, unless the threads that take part have
+ * together waited for a processor for as long, in this and the last interval between two samples.
+ */
+const EXCUSING_SECONDS = 2;
 /** For what is on its way when the last scene is over. */
 const SETTLING_MS = 300;
 const LONGEST_OFF_MS = 300;
@@ -74,6 +79,7 @@ class Soak {
   readonly #device: SoakDevice;
   readonly #companies: readonly Company[];
   readonly #pace: Pace;
+  readonly #pids: readonly number[];
   readonly #chance: Chance;
   readonly #samples: SoakSample[] = [];
   readonly #beganMs = performance.now();
@@ -83,12 +89,18 @@ class Soak {
   /** Troubles that were told already. */
   readonly #told = new Set<string>();
   #nextToReboot = 0;
+  /** Seconds that were waited in all, before the last two intervals and before the last. */
+  #waits: readonly [number, number];
+  #lateBefore = 0;
+  #lateForNoReason = 0;
 
   constructor(options: SoakOptions, device: SoakDevice, companies: readonly Company[]) {
     this.#options = options;
     this.#device = device;
     this.#companies = companies;
-    this.#pace = new Pace([device.pid, process.pid, ...companies.map(({ pid }) => pid)], options.load);
+    this.#pids = [device.pid, process.pid, ...companies.map(({ pid }) => pid)];
+    this.#pace = new Pace(this.#pids, options.load);
+    this.#waits = [this.#waited, this.#waited];
     this.#beganCpuSeconds = this.#pace.cpuSeconds;
     this.#chance = new Chance(options.seed);
   }
@@ -101,6 +113,7 @@ class Soak {
       await pause(Math.min(sampleMs, endMs - this.#elapsedMs));
       this.#pace.adjust();
       await this.#all({ do: "report", restMs: this.#pace.restMs });
+      this.#judgeLateness();
       if (this.#elapsedMs >= rebootDueMs) {
         rebootDueMs = this.#elapsedMs + rebootMs;
         await this.#rebootNext();
@@ -111,6 +124,20 @@ class Soak {
     }
     await this.#all({ do: "end" });
     return this.#conclude();
+  }
+
+  get #waited(): number {
+    return this.#pids.reduce((sum, pid) => sum + waitedSeconds(pid), 0);
+  }
+
+  #judgeLateness(): void {
+    const { late } = this.#total;
+    const waited = this.#waited;
+    const [before, last] = this.#waits;
+    if (late > this.#lateBefore && waited - before < EXCUSING_SECONDS)
+      this.#lateForNoReason += late - this.#lateBefore;
+    this.#waits = [last, waited];
+    this.#lateBefore = late;
   }
 
   get #elapsedMs(): number {
@@ -169,23 +196,27 @@ class Soak {
   }
 
   get #progress() {
-    const { played, opened, movedBytes, reboots, cutOff, corrupt, failures } = this.#total;
+    const { played, opened, movedBytes, reboots, cutOff, late, corrupt, failures } = this.#total;
     return {
       scenes: Object.values(played).reduce((sum, count) => sum + count, 0),
       opened,
       movedMiB: Math.round(movedBytes / 2 ** 20),
       reboots,
       cutOff,
+      late,
+      lateForNoReason: this.#lateForNoReason,
       corrupt,
       failures,
       cpuSeconds: tenths(this.#pace.cpuSeconds),
+      waitedSeconds: tenths(this.#waited),
     };
   }
 
   #conclude(): Verdict {
     const { corrupt, failures, played, troubles } = this.#total;
     const { errors, events, warnings } = this.#device;
-    const incidents = { corrupt, failures: failures + errors.length + this.#problems.length };
+    const others = this.#lateForNoReason + errors.length + this.#problems.length;
+    const incidents = { corrupt, failures: failures + others };
     const { verdict, trends } = verdictOf(this.#samples, incidents);
     const cpuSeconds = this.#pace.cpuSeconds - this.#beganCpuSeconds;
     this.#options.onLine({

@@ -63,6 +63,19 @@ export function sampleHeaps(folder: string, threads: number): HeapSample | undef
   };
 }
 
+/** How long all threads of a process have waited for a processor, in seconds: the second number of `schedstat`. */
+export function waitedSeconds(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`).map((thread) => {
+    try {
+      return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[1]);
+    } catch {
+      // It ended while we looked.
+      return 0;
+    }
+  });
+  return sum(threads) / 1e9;
+}
+
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }

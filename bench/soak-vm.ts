@@ -4,11 +4,11 @@
  */
 import { rmSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
-import type { GuestConnection } from "../src/guest/connection.js";
+import { type GuestConnection, GuestSocketError } from "../src/guest/connection.js";
 import { createPlatform, type Platform, type PlatformOptions } from "../src/guest/platform.js";
 import { builtinVmm } from "../src/profiles/builtin.js";
 import { VirtualMachine } from "../src/vmm/virtual-machine.js";
-import { type End, EndGone, GuestEnd, HostEnd } from "./soak-ends.js";
+import { type End, EndGone, GuestEnd, HostEnd, NotInTime } from "./soak-ends.js";
 
 export const HOST_PORT = 5000;
 const GUEST_PORT = 6000;
@@ -136,7 +136,10 @@ export class SoakVm {
     try {
       return await this.#machine.driver.connect(port);
     } catch (cause) {
-      throw new EndGone(`guest: ${(cause as Error).message}`, { cause });
+      const text = `guest: ${(cause as Error).message}`;
+      if (cause instanceof GuestSocketError && cause.code === "ETIMEDOUT")
+        throw new NotInTime(text, { cause });
+      throw new EndGone(text, { cause });
     }
   }
 
