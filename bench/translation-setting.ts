@@ -55,7 +55,7 @@ export class TranslationSetting {
       device,
       folder,
     } as const;
-    return new MeasuredGuest(new Contender(parts), guest, this.#progress);
+    return new MeasuredGuest(new Contender(parts), guest);
   }
 
   async close(): Promise<void> {
@@ -68,7 +68,6 @@ export class MeasuredGuest {
   constructor(
     private readonly contender: Contender,
     private readonly guest: Program<GuestCommand>,
-    private readonly progress: Progress,
   ) {}
 
   /** Runs a stream for so long. */
@@ -76,11 +75,10 @@ export class MeasuredGuest {
     await this.guest.ask({ do: "tally" });
     const { reading, effort } = await this.contender.run(work, durationMs);
     const { tally } = await this.guest.ask({ do: "tally" });
-    const bytes = this.progress.totalBytes;
-    const rate = reading[rowsOf(work)[0]] ?? Number.NaN;
+    const seconds = effort.measuredSeconds;
     return {
-      bytes,
-      seconds: bytes / MIB / rate,
+      bytes: (reading[rowsOf(work)[0]] ?? Number.NaN) * MIB * seconds,
+      seconds,
       deviceCpuSeconds: effort.deviceSeconds,
       driverCpuSeconds: effort.driverSeconds,
       tally,

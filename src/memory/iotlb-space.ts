@@ -58,7 +58,7 @@ export class IotlbSpace implements AddressSpace {
    * entries that a chain uses, since one entry may hold many pages; a missing page counts as one.
    */
   get mostPagesPerChain(): number {
-    return Math.floor(this.#table.unpinnedCapacity / 2);
+    return this.#table.unpinnedCapacity >> 1;
   }
 
   beginChain(): void {
@@ -98,10 +98,10 @@ export class IotlbSpace implements AddressSpace {
     }
     let remaining = length;
     let outcome: Outcome = Outcome.OK;
+    let position = table.find(low | 0, high | 0);
     for (;;) {
       const page = high * TWO_TO_20 + (low >>> 12);
       const offset = low & OFFSET_MASK;
-      const position = table.find(low | 0, high | 0);
       let taken = PAGE_BYTES - offset;
       if (position < 0) {
         statistics.misses++;
@@ -131,6 +131,7 @@ export class IotlbSpace implements AddressSpace {
       const next = low + taken;
       low = next >>> 0;
       if (next >= TWO_TO_32) high++;
+      position = table.findFrom(position, low | 0, high | 0);
     }
   }
 

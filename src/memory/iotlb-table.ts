@@ -111,6 +111,18 @@ export class IotlbTable {
     return position;
   }
 
+  /**
+   * As `find`, for an address that may be the first one after the entry at `position` (or -1): a buffer of several pages
+   * goes from entry to entry. Hot path: allocates nothing.
+   */
+  findFrom(position: number, low: number, high: number): number {
+    const next = position + 1;
+    if (next > 0 && next < this.count && this.startOffset[next] === (low & LAST_OFFSET)) {
+      if (this.startPage[next] === (high >>> 0) * TWO_TO_20 + (low >>> 12)) return next;
+    }
+    return this.find(low, high);
+  }
+
   /** How many bytes after the start of the entry at `position` an address is; negative before it. */
   offsetIn(position: number, page: number, offset: number): number {
     // Rounded where it exceeds 2^53, which is beyond any entry.
