@@ -303,6 +303,7 @@ describe("queues that stop and start", () => {
     rig.backend.sessionEnded("the VMM left");
     assert.deepEqual(rig.ends, ["ended"]);
     assert.equal(rig.vsock.connectionCount, 0);
+    rig.loop.turn(0);
     assert.notEqual(rig.endpoints.accepted[0].condition, "open");
   });
 });

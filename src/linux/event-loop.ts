@@ -30,6 +30,8 @@ export class EventLoop {
   readonly #handlers: EventHandler[] = [];
   readonly #generations: number[] = [];
   readonly #freeSlots: number[] = [];
+  /** Descriptors that are closed at the end of the turn. */
+  readonly #leaving: number[] = [];
   readonly #afterEvents: (() => void)[] = [];
   /** Which of them runs now; kept so that one may remove itself, or another, meanwhile. */
   #afterAt = -1;
@@ -87,13 +89,20 @@ export class EventLoop {
   }
 
   /**
-   * Stops watching `fd` and closes it. Only for a descriptor that nobody else holds: closing the last one of a socket
-   * takes it out of epoll by itself (epoll(7), "Questions and answers", 6), which saves a call. Should somebody hold it
-   * a moment longer, a child process that is just being started, what epoll still says of it is dropped as stale.
+   * Stops watching `fd` at once and closes it at the end of the turn: closing a socket takes microseconds and may wake a
+   * thread, so whoever waits for an answer comes first. Only for an edge-triggered descriptor that nobody else holds:
+   * closing the last one of a socket takes it out of epoll by itself (epoll(7), "Questions and answers", 6), which saves
+   * a call. Should somebody hold it a moment longer, a child process that is just being started, what epoll still says of
+   * it is dropped as stale.
    */
   unwatchAndClose(fd: number, token: number): void {
     this.#release(token);
-    closeDescriptor(fd);
+    this.#leaving.push(fd);
+  }
+
+  #closeLeaving(): void {
+    for (let index = 0; index < this.#leaving.length; index++) closeDescriptor(this.#leaving[index]);
+    this.#leaving.length = 0;
   }
 
   #release(slot: number): void {
@@ -144,7 +153,8 @@ export class EventLoop {
   }
 
   /**
-   * One wait of at most `timeoutMs` (-1: until something happens), its events, due timers, then the work after events.
+   * One wait of at most `timeoutMs` (-1: until something happens), its events, due timers, the work after events, and
+   * the closing of descriptors.
    * False if there was no event, no due timer and no turn requested, before or meanwhile: the loop is idle.
    */
   turn(timeoutMs: number): boolean {
@@ -161,6 +171,7 @@ export class EventLoop {
       this.#afterEvents[this.#afterAt]();
     }
     this.#afterAt = -1;
+    this.#closeLeaving();
     return wasRequested || count > 0 || timersRun > 0 || this.#turnRequested;
   }
 
@@ -170,6 +181,7 @@ export class EventLoop {
 
   /** Frees the loop's own descriptors. Descriptors that are watched stay their owners'. */
   close(): void {
+    this.#closeLeaving();
     this.#epoll.close();
     if (this.#ownsWakeFd) closeSync(this.wakeFd);
   }

@@ -30,6 +30,7 @@ describe("the data plane of a modelled device", () => {
       rig.setRunning(true);
       assert.equal(rig.talk().host, "hello");
       rig.call({ name: "VHOST_VSOCK_SET_GUEST_CID", cid: 77n });
+      rig.settle();
       assert.equal(rig.endpoints.accepted[0].condition, "end");
       rig.guest.send({ op: 1, srcPort: 9 });
       rig.settle();
