@@ -124,7 +124,9 @@ async function main(): Promise<void> {
   if (values.out === undefined) process.stdout.write(lines);
   else writeFileSync(values.out, lines);
   tell(`\nThe peer is ${peerCrate.name} ${peerCrate.version}.\n\n${toTable(records)}`);
-  tell(`\nCPU time of the processes, in percent of the time measured:\n\n${toBusyTable(records)}`);
+  const busy = records.filter(({ hostBusy }) => hostBusy.ours !== null);
+  if (busy.length > 0)
+    tell(`\nCPU time of the processes, in percent of the time measured:\n\n${toBusyTable(busy)}`);
 }
 
 await main();

@@ -8,7 +8,14 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { connectUnix, createSocket, peekText, skipBytes, socketPair } from "../src/linux/unix-socket.js";
+import {
+  connectUnix,
+  createSocket,
+  peekText,
+  sendText,
+  skipBytes,
+  socketPair,
+} from "../src/linux/unix-socket.js";
 import { FrontEndConnection } from "../src/vhost/front-end-connection.js";
 import { type CommandLine, ourCommand, socketsIn, vmOption } from "./device-process.js";
 import { type BenchRecord, makeRecord } from "./record.js";
@@ -18,6 +25,8 @@ const PROBE = fileURLToPath(new URL("./start-probe.js", import.meta.url));
 /** How finely the time until it listens is told. */
 const LOOK_MS = 0.2;
 const PATIENCE_MS = 10_000;
+/** Until the shell waits for its signal. */
+const SETTLING_MS = 20;
 
 export interface StartOptions {
   readonly rounds: number;
@@ -26,7 +35,7 @@ export interface StartOptions {
   readonly onProgress?: (text: string) => void;
 }
 
-/** All in milliseconds from the moment at which the program was executed. */
+/** All in milliseconds from the moment at which a waiting shell was told to execute the program. */
 export interface StartTimes {
   readonly listeningMs: number;
   readonly answeringMs: number;
@@ -71,13 +80,17 @@ export function partsOf(starts: readonly StartTimes[]): Record<string, number[]>
 /** Starts the program with one VM, waits until it answers, and ends it. */
 export async function startOnce({ program, args }: CommandLine, makesMarks = false): Promise<StartTimes> {
   const folder = mkdtempSync(join(tmpdir(), "b33-start-"));
+  const [signalFd, awaitedFd] = socketPair();
   const [marksFd, givenFd] = makesMarks ? socketPair() : [-1, -1];
   try {
-    const stdio: StdioOptions = ["ignore", "ignore", "ignore", ...(makesMarks ? [givenFd] : [])];
-    const child = spawn(program, [...args, ...vmOption(folder)], { stdio });
-    // spawn returns once the program was executed.
-    const beganMs = performance.now();
+    const stdio: StdioOptions = [awaitedFd, "ignore", "ignore", ...(makesMarks ? [givenFd] : [])];
+    // To fork this process takes longer than the peer takes to start: a shell is there already, and becomes the program.
+    const command = ["-c", 'read -r _ && exec "$@"', "sh", program, ...args, ...vmOption(folder)];
+    const child = spawn("/bin/sh", command, { stdio });
     try {
+      await new Promise((resolve) => setTimeout(resolve, SETTLING_MS));
+      const beganMs = performance.now();
+      sendText(signalFd, "\n");
       return watch(beganMs, socketsIn(folder).socketPath, marksFd);
     } finally {
       const ended = once(child, "exit");
@@ -85,7 +98,7 @@ export async function startOnce({ program, args }: CommandLine, makesMarks = fal
       await ended;
     }
   } finally {
-    for (const fd of [marksFd, givenFd]) if (fd >= 0) closeSync(fd);
+    for (const fd of [signalFd, awaitedFd, marksFd, givenFd]) if (fd >= 0) closeSync(fd);
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -109,7 +122,7 @@ function watch(beganMs: number, socketPath: string, marksFd: number): StartTimes
   }
   const listeningMs = sinceMs();
   lookForMarks();
-  const connection = new FrontEndConnection(fd);
+  const connection = new FrontEndConnection(fd, { timeoutMs: PATIENCE_MS });
   connection.request("GET_FEATURES");
   const answeringMs = sinceMs();
   connection.close();
