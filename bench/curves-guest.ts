@@ -1,19 +1,20 @@
 /** The guest's program of the curves: the drivers of one VM or of many, on one thread. */
-import { NOTHING, type Outcome } from "./commands.js";
+import { NOTHING, type Outcome, type Sending } from "./commands.js";
 import type { CurveGuestCommand } from "./curves-commands.js";
 import { RegionDriver } from "./curves-region-driver.js";
 import { type Link, MeasuringDriver } from "./driver.js";
-import { receive, send } from "./guest-work.js";
+import { receive } from "./guest-work.js";
 import { obey } from "./obey.js";
 import { monotonicNs, Progress } from "./progress.js";
 
-/** Of connections that this program opens itself; `guest-work.ts` counts up from 1024. */
-const FIRST_PORT = 2 ** 22;
+const FIRST_PORT = 1024;
 
 const progress = new Progress(process.argv[2]);
 let drivers: readonly MeasuringDriver[] = [];
 let regions: RegionDriver | undefined;
 let portsUsed = 0;
+/** Connections that are open, in the order in which they were opened. */
+let links: Link[] = [];
 
 function regionDriver(): RegionDriver {
   if (regions === undefined) throw new Error("nothing is attached");
@@ -30,20 +31,56 @@ function openAll(driver: MeasuringDriver, port: number, connections: number): Li
       refused++;
     },
   };
-  const links = Array.from({ length: connections }, () => driver.open(FIRST_PORT + portsUsed++, port));
+  const opened = Array.from({ length: connections }, () => driver.open(FIRST_PORT + portsUsed++, port));
   while (settled < connections) driver.turnOrStall(true);
   if (refused > 0) throw new Error(`${refused} of ${connections} connections were refused`);
   driver.events = {};
-  return links;
+  return opened;
+}
+
+/** Sends on these connections in turn; one whose credit is used up waits until there is more. */
+function send(
+  driver: MeasuringDriver,
+  active: readonly Link[],
+  { messageBytes, durationMs }: Sending,
+): Outcome {
+  // Each is in the queue once at most.
+  const queue: Link[] = [...active];
+  const queued = new Set(queue);
+  let first = 0;
+  let count = queue.length;
+  const add = (link: Link): void => {
+    if (queued.has(link) || !link.isOpen) return;
+    queued.add(link);
+    queue[(first + count++) % queue.length] = link;
+  };
+  driver.events = { credited: add };
+  let total = 0;
+  const beganNs = monotonicNs();
+  const endNs = beganNs + durationMs * 1e6;
+  while (monotonicNs() < endNs) {
+    while (driver.canSendData && count > 0) {
+      const link = queue[first];
+      first = (first + 1) % queue.length;
+      count--;
+      queued.delete(link);
+      if (link.credit < messageBytes) continue;
+      driver.sendData(link, messageBytes);
+      total += messageBytes;
+      add(link);
+    }
+    driver.turnOrStall(!driver.canSendData);
+  }
+  progress.end(total);
+  while (driver.transmitRing.inFlight > 0) driver.turnOrStall(true);
+  return { beganNs, endedNs: monotonicNs(), count: total };
 }
 
 function sendInTurn({
-  port,
   turnMs,
   messageBytes,
   durationMs,
 }: Extract<CurveGuestCommand, { do: "send-in-turn" }>): Outcome {
-  const links = drivers.map((driver) => openAll(driver, port, 1)[0]);
   let total = 0;
   const beganNs = monotonicNs();
   const endNs = beganNs + durationMs * 1e6;
@@ -68,6 +105,7 @@ function hangUp(): void {
     driver.events = {};
     driver.resetAll();
   }
+  links = [];
   regions?.hangUp();
 }
 
@@ -82,17 +120,23 @@ obey((command: CurveGuestCommand): Outcome => {
     case "attach-regions":
       regions = new RegionDriver(command.socketPath, command.regions);
       return NOTHING;
-    case "idle":
-      openAll(drivers[0], command.port, command.connections);
+    case "open":
+      links.push(...openAll(drivers[command.vm], command.port, command.connections));
+      return NOTHING;
+    case "open-each":
+      links.push(...drivers.map((driver) => openAll(driver, command.port, 1)[0]));
       return NOTHING;
     case "send":
-      return send(drivers[command.vm], command.port, command.connections, command, progress);
+      return send(drivers[command.vm], links.slice(-command.connections), command);
     case "send-in-turn":
       return sendInTurn(command);
     case "receive":
       return receive(drivers[0], progress);
+    case "open-regions":
+      regionDriver().open(command.port);
+      return NOTHING;
     case "send-regions":
-      return regionDriver().send(command.port, command, progress);
+      return regionDriver().send(command, progress);
     case "receive-regions":
       return regionDriver().receive(progress);
     case "hang-up":

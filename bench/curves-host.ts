@@ -39,8 +39,6 @@ function accept(listeners: readonly number[], connections: number): number[] {
   return accepted;
 }
 
-let idleListener = -1;
-
 /** Reads all of these until all is there. */
 function receive(fds: readonly number[]): Outcome {
   const epoll = new Epoll();
@@ -60,25 +58,28 @@ function receive(fds: readonly number[]): Outcome {
   return { beganNs: 0, endedNs, count: total };
 }
 
+const listeners: number[] = [];
+const held: number[] = [];
+
 obey((command: CurveHostCommand): Outcome => {
   switch (command.do) {
     case "listen":
-      // For `hold` and `receive` alike.
-      idleListener = keep(listenUnix(command.path));
+      listeners.push(keep(listenUnix(command.path)));
+      return NOTHING;
+    case "listen-each":
+      for (const path of command.paths) listeners.push(keep(listenUnix(path)));
       return NOTHING;
     case "hold":
-      accept([idleListener], command.connections);
+      held.push(...accept(listeners, command.connections));
       return NOTHING;
-    case "receive":
-      return receive(accept([idleListener], command.connections));
-    case "receive-each": {
-      const listeners = command.paths.map((path) => keep(listenUnix(path)));
-      return receive(accept(listeners, listeners.length));
-    }
+    case "read":
+      return receive(held.slice(-command.connections));
     case "send":
       return sockets.sendTo(command.path, command.port, command, progress);
     case "hang-up":
       for (const fd of kept.splice(0)) closeSync(fd);
+      listeners.length = 0;
+      held.length = 0;
       sockets.hangUp();
       return NOTHING;
     default:

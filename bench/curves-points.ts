@@ -8,7 +8,7 @@ export interface Curve {
   readonly title: string;
   /** What x counts. */
   readonly of: string;
-  readonly unit: "MiB/s" | "MiB" | "1";
+  readonly unit: "MiB/s" | "s/GiB" | "MiB" | "1";
   readonly xs: readonly number[];
 }
 
@@ -23,15 +23,30 @@ function rate(title: string, of: string, xs: readonly number[]): Curve {
   return { title, of, unit: "MiB/s", xs };
 }
 
-export const CURVES = {
+/** Streams of which the daemon's CPU time is measured as well. */
+const FLOWS = {
   "connections-active": rate("guest to host, 4 KiB messages on all in turn", "connections", CONNECTIONS),
-  "connections-idle": rate(
-    "guest to host, 4 KiB messages on one, the others idle",
-    "connections",
-    CONNECTIONS,
-  ),
+  "connections-idle": rate("guest to host, 4 KiB messages on one of them", "connections", CONNECTIONS),
   "vms-active": rate("guest to host, 4 KiB messages, each VM in its turn", "VMs of one daemon", VMS),
-  "vms-idle": rate("guest to host, 4 KiB messages from one VM, the others idle", "VMs of one daemon", VMS),
+  "vms-idle": rate("guest to host, 4 KiB messages from one of them", "VMs of one daemon", VMS),
+  "ring-to-host": rate("guest to host, 4 KiB messages", "descriptors of each ring", RING_SIZES),
+  "ring-to-guest": rate("host to guest, 4 KiB writes", "descriptors of each ring", RING_SIZES),
+  "regions-to-host": rate("guest to host, 4 KiB messages, buffers in all", "regions of memory", REGIONS),
+  "regions-to-guest": rate("host to guest, 4 KiB writes, buffers in all", "regions of memory", REGIONS),
+} as const satisfies Record<string, Curve>;
+
+export type FlowCurve = keyof typeof FLOWS;
+/** That time: it hardly depends on what else the machine does. */
+type CpuCurve = `${FlowCurve}-cpu`;
+
+const CPU = Object.fromEntries(
+  Object.entries(FLOWS).map(([name, { title, ...rest }]) => [
+    `${name}-cpu`,
+    { ...rest, title: `CPU of the daemon: ${title}`, unit: "s/GiB" },
+  ]),
+) as Record<CpuCurve, Curve>;
+
+const OTHERS = {
   "vms-memory": {
     title: "private memory of the daemon, divided by the VMs, each of which was used",
     of: "VMs of one daemon",
@@ -41,14 +56,11 @@ export const CURVES = {
   "vms-threads": { title: "threads of the daemon", of: "VMs of one daemon", unit: "1", xs: VMS },
   "iotlb-to-host": rate("guest to host, 4 KiB messages, all mapped", "entries of the IOTLB", ENTRIES),
   "iotlb-to-guest": rate("host to guest, 4 KiB writes, all mapped", "entries of the IOTLB", ENTRIES),
-  "ring-to-host": rate("guest to host, 4 KiB messages", "descriptors of each ring", RING_SIZES),
-  "ring-to-guest": rate("host to guest, 4 KiB writes", "descriptors of each ring", RING_SIZES),
-  "regions-to-host": rate("guest to host, 4 KiB messages, buffers in all", "regions of memory", REGIONS),
-  "regions-to-guest": rate("host to guest, 4 KiB writes, buffers in all", "regions of memory", REGIONS),
 } as const satisfies Record<string, Curve>;
 
-export type CurveName = keyof typeof CURVES;
-export const CURVE_NAMES = Object.keys(CURVES) as CurveName[];
+export type CurveName = FlowCurve | CpuCurve | keyof typeof OTHERS;
+export const CURVES: Readonly<Record<CurveName, Curve>> = { ...FLOWS, ...CPU, ...OTHERS };
+export const CURVE_NAMES = (Object.keys(CURVES) as CurveName[]).sort();
 
 /** One line of the output. */
 export interface CurvePoint {
@@ -85,7 +97,7 @@ export function pointsToText(points: readonly CurvePoint[]): string {
   return points
     .map(({ curve, x, unit, value, relative, spread: apart }) => {
       const figures = `${String(value).padStart(8)} ${unit.padEnd(5)}  ${String(relative).padStart(6)}`;
-      return `${curve.padEnd(19)} ${String(x).padStart(6)} ${figures}  ±${Math.round(100 * apart)}%`;
+      return `${curve.padEnd(23)} ${String(x).padStart(6)} ${figures}  ±${Math.round(100 * apart)}%`;
     })
     .join("\n");
 }

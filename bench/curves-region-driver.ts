@@ -153,14 +153,18 @@ export class RegionDriver {
     return this.#peerBufAlloc - ((this.#sent - this.#peerFwdCnt) >>> 0);
   }
 
-  /** Sends messages of 4 KiB on one connection. */
-  send(port: number, { durationMs }: Sending, progress: Progress): Outcome {
+  /** Opens the one connection. */
+  open(port: number): void {
     this.#port++;
     this.#peerPort = port;
     this.#sent = 0;
     this.#got = 0;
     this.#control(Op.REQUEST);
     while (!this.#isOpen) this.#turnOrStall(false);
+  }
+
+  /** Sends messages of 4 KiB on it. */
+  send({ durationMs }: Sending, progress: Progress): Outcome {
     let total = 0;
     const beganNs = monotonicNs();
     const endNs = beganNs + durationMs * 1e6;

@@ -1,6 +1,13 @@
 /** Measures the curves: all points of a curve in turn, over several rounds, on processes that live as long as the curve. */
-import { CURVES, type CurveName, type CurvePoint, pointsOf } from "./curves-points.js";
-import { CurveSetting, type SettingOptions } from "./curves-setting.js";
+import {
+  CURVE_NAMES,
+  CURVES,
+  type CurveName,
+  type CurvePoint,
+  type FlowCurve,
+  pointsOf,
+} from "./curves-points.js";
+import { CurveSetting, type Flow, type SettingOptions } from "./curves-setting.js";
 import { sampleProcess } from "./soak-sample.js";
 import { measureWithEntries } from "./translation.js";
 
@@ -13,13 +20,13 @@ export interface CurveOptions {
   readonly onPoints?: (points: readonly CurvePoint[]) => void;
 }
 
-/** Curves that one set of processes yields. */
-const FAMILIES: readonly { readonly curves: readonly CurveName[]; readonly run: Family }[] = [
-  { curves: ["connections-active", "connections-idle"], run: connections },
-  { curves: ["vms-active", "vms-idle", "vms-memory", "vms-threads"], run: vms },
-  { curves: ["iotlb-to-host", "iotlb-to-guest"], run: iotlb },
-  { curves: ["ring-to-host", "ring-to-guest"], run: rings },
-  { curves: ["regions-to-host", "regions-to-guest"], run: regions },
+/** Curves whose names begin alike come from the same runs. */
+const FAMILIES: readonly { readonly family: string; readonly run: Family }[] = [
+  { family: "connections", run: connections },
+  { family: "vms", run: vms },
+  { family: "iotlb", run: iotlb },
+  { family: "ring", run: rings },
+  { family: "regions", run: regions },
 ];
 
 /** Adds what it measures to `values`. */
@@ -28,6 +35,7 @@ type Family = (values: Values, options: CurveOptions) => Promise<void>;
 const MIB = 2 ** 20;
 /** Each VM's share of a round in which all are active. */
 const VM_TURN_MS = 5;
+const VM_WARM_UP_MS = 100;
 /** Beyond so many connections, opening them takes longer than using them. */
 const LEAST_MS_PER_THOUSAND = 100;
 
@@ -49,6 +57,12 @@ class Values {
     points.get(x)?.push(value);
   }
 
+  /** A run's rate, and its CPU time in the curve beside. */
+  addFlow(curve: FlowCurve, x: number, { rate, cpu }: Flow): void {
+    this.add(curve, x, rate);
+    this.add(`${curve}-cpu`, x, cpu);
+  }
+
   points(curve: CurveName): CurvePoint[] {
     const found = this.#found.get(curve);
     return found === undefined ? [] : pointsOf(curve, found);
@@ -58,7 +72,8 @@ class Values {
 /** Measures the curves of these names, and whatever comes along with them. */
 export async function runCurves(names: readonly CurveName[], options: CurveOptions): Promise<CurvePoint[]> {
   const all: CurvePoint[] = [];
-  for (const { curves, run } of FAMILIES) {
+  for (const { family, run } of FAMILIES) {
+    const curves = CURVE_NAMES.filter((curve) => curve.startsWith(`${family}-`));
     if (!curves.some((curve) => names.includes(curve))) continue;
     const values = new Values(options.mostX ?? Number.POSITIVE_INFINITY);
     await run(values, options);
@@ -85,8 +100,8 @@ async function connections(values: Values, { rounds, durationMs, nodeOptions }: 
     await setting.toHost(2 * durationMs);
     await inRounds(values.xs("connections-active"), rounds, async (x) => {
       const ms = Math.max(durationMs, (x / 1000) * LEAST_MS_PER_THOUSAND);
-      values.add("connections-active", x, await setting.toHost(ms, { connections: x }));
-      values.add("connections-idle", x, await setting.toHost(durationMs, { idle: x - 1 }));
+      values.addFlow("connections-active", x, await setting.toHost(ms, { connections: x }));
+      values.addFlow("connections-idle", x, await setting.toHost(durationMs, { idle: x - 1 }));
     });
   });
 }
@@ -97,15 +112,12 @@ async function vms(values: Values, { rounds, durationMs, nodeOptions }: CurveOpt
     xs.map((count) => ({ vms: count, nodeOptions })),
     async (settings) => {
       // Every VM's thread compiles for itself.
-      for (const [index, x] of xs.entries()) await settings[index].inTurn(x * durationMs, durationMs);
+      for (const [index, x] of xs.entries()) await settings[index].inTurn(x * VM_WARM_UP_MS, VM_WARM_UP_MS);
       await inRounds(xs, rounds, async (x) => {
         const setting = settings[xs.indexOf(x)];
-        values.add(
-          "vms-active",
-          x,
-          await setting.inTurn(Math.max(durationMs, 2 * x * VM_TURN_MS), VM_TURN_MS),
-        );
-        values.add("vms-idle", x, await setting.toHost(durationMs, { vm: x - 1 }));
+        const ms = Math.max(durationMs, 2 * x * VM_TURN_MS);
+        values.addFlow("vms-active", x, await setting.inTurn(ms, VM_TURN_MS));
+        values.addFlow("vms-idle", x, await setting.toHost(durationMs, { vm: x - 1 }));
         const { privateBytes, threads } = sampleProcess(setting.daemon.pid);
         values.add("vms-memory", x, privateBytes / MIB / x);
         values.add("vms-threads", x, threads);
@@ -134,22 +146,22 @@ function regions(values: Values, options: CurveOptions): Promise<void> {
 async function bothWays(
   values: Values,
   { rounds, durationMs, nodeOptions }: CurveOptions,
-  [toHost, toGuest]: readonly [CurveName, CurveName],
+  [toHost, toGuest]: readonly [FlowCurve, FlowCurve],
   settingOf: (x: number) => SettingOptions,
 ): Promise<void> {
   const xs = values.xs(toHost);
   await withSettings(
     xs.map((x) => ({ ...settingOf(x), nodeOptions })),
     async (settings) => {
-      const both = async (x: number, ms: number): Promise<[number, number]> => {
+      const both = async (x: number, ms: number): Promise<[Flow, Flow]> => {
         const setting = settings[xs.indexOf(x)];
         return [await setting.toHost(ms), await setting.toGuest(ms)];
       };
       for (const x of xs) await both(x, 2 * durationMs);
       await inRounds(xs, rounds, async (x) => {
         const [there, back] = await both(x, durationMs);
-        values.add(toHost, x, there);
-        values.add(toGuest, x, back);
+        values.addFlow(toHost, x, there);
+        values.addFlow(toGuest, x, back);
       });
     },
   );

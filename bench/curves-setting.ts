@@ -7,10 +7,18 @@ import { CurveChild } from "./curves-child.js";
 import type { CurveGuestCommand, CurveHostCommand } from "./curves-commands.js";
 import { Daemon } from "./curves-device.js";
 import { Progress } from "./progress.js";
+import { ranSeconds } from "./soak-sample.js";
 
 const MIB = 2 ** 20;
+const GIB = 2 ** 30;
 export const MESSAGE_BYTES = 4096;
 const GUEST_PORT = 5000;
+
+/** What one run found: MiB/s, and CPU seconds of the daemon per GiB. */
+export interface Flow {
+  readonly rate: number;
+  readonly cpu: number;
+}
 
 export interface SettingOptions {
   readonly vms?: number;
@@ -61,69 +69,75 @@ export class CurveSetting {
     return setting;
   }
 
-  /** MiB/s from the guest, on so many connections in turn, while so many others are open and idle. */
-  async toHost(durationMs: number, { connections = 1, idle = 0, vm = 0 } = {}): Promise<number> {
+  /** From the guest, on so many connections in turn, while so many others are open and idle. */
+  async toHost(durationMs: number, { connections = 1, idle = 0, vm = 0 } = {}): Promise<Flow> {
     return this.#run(async () => {
-      if (idle > 0) {
-        const port = await this.#listen(0);
-        await Promise.all([
-          this.#guest.ask({ do: "idle", port, connections: idle }),
-          this.#host.ask({ do: "hold", connections: idle }),
-        ]);
-      }
-      const port = await this.#listen(vm);
-      const sending = { port, messageBytes: MESSAGE_BYTES, durationMs };
-      return this.#rate(
+      const port = this.#ports++;
+      await this.#host.ask({ do: "listen", path: `${this.daemon.vms[vm].udsPath}_${port}` });
+      const all = connections + idle;
+      await this.#both(
         this.#guest.ask(
-          this.#hasRegions ? { do: "send-regions", ...sending } : { do: "send", vm, connections, ...sending },
+          this.#hasRegions ? { do: "open-regions", port } : { do: "open", vm, port, connections: all },
         ),
-        this.#host.ask({ do: "receive", connections, snapshotMs: 0 }),
+        this.#host.ask({ do: "hold", connections: all }),
+      );
+      const sending = { messageBytes: MESSAGE_BYTES, durationMs };
+      return this.#flow(
+        this.#hasRegions ? { do: "send-regions", ...sending } : { do: "send", vm, connections, ...sending },
+        { do: "read", connections },
       );
     });
   }
 
-  /** MiB/s to the guest, on one connection. */
-  async toGuest(durationMs: number): Promise<number> {
+  /** To the guest, on one connection. */
+  async toGuest(durationMs: number): Promise<Flow> {
     const path = this.daemon.vms[0].udsPath;
     return this.#run(() =>
-      this.#rate(
-        this.#host.ask({ do: "send", path, port: GUEST_PORT, messageBytes: MESSAGE_BYTES, durationMs }),
-        this.#guest.ask({ do: this.#hasRegions ? "receive-regions" : "receive" }),
+      this.#flow(
+        { do: this.#hasRegions ? "receive-regions" : "receive" },
+        { do: "send", path, port: GUEST_PORT, messageBytes: MESSAGE_BYTES, durationMs },
       ),
     );
   }
 
-  /** MiB/s from all VMs, of which one sends at a time. */
-  async inTurn(durationMs: number, turnMs: number): Promise<number> {
-    const port = this.#ports++;
-    const paths = this.daemon.vms.map(({ udsPath }) => `${udsPath}_${port}`);
-    return this.#run(() => {
-      const receiving = this.#host.ask({ do: "receive-each", paths });
-      // It listens before anybody asks for a connection.
-      const sending = new Promise((resolve) => setTimeout(resolve, 50)).then(() =>
-        this.#guest.ask({ do: "send-in-turn", port, turnMs, messageBytes: MESSAGE_BYTES, durationMs }),
+  /** From all VMs, of which one sends at a time. */
+  async inTurn(durationMs: number, turnMs: number): Promise<Flow> {
+    return this.#run(async () => {
+      const port = this.#ports++;
+      const paths = this.daemon.vms.map(({ udsPath }) => `${udsPath}_${port}`);
+      await this.#host.ask({ do: "listen-each", paths });
+      await this.#both(
+        this.#guest.ask({ do: "open-each", port }),
+        this.#host.ask({ do: "hold", connections: paths.length }),
       );
-      return this.#rate(sending, receiving);
+      return this.#flow(
+        { do: "send-in-turn", turnMs, messageBytes: MESSAGE_BYTES, durationMs },
+        { do: "read", connections: paths.length },
+      );
     });
   }
 
-  async #listen(vm: number): Promise<number> {
-    const port = this.#ports++;
-    await this.#host.ask({ do: "listen", path: `${this.daemon.vms[vm].udsPath}_${port}` });
-    return port;
+  async #flow(guest: CurveGuestCommand, host: CurveHostCommand): Promise<Flow> {
+    const before = ranSeconds(this.daemon.pid);
+    const [atGuest, atHost] = await this.#both(this.#guest.ask(guest), this.#host.ask(host));
+    const deviceSeconds = ranSeconds(this.daemon.pid) - before;
+    if (atGuest.count !== atHost.count)
+      throw new Error(`the guest counts ${atGuest.count} bytes, and the host ${atHost.count}`);
+    const [sent, got] = host.do === "send" ? [atHost, atGuest] : [atGuest, atHost];
+    const seconds = (got.endedNs - sent.beganNs) / 1e9;
+    return { rate: got.count / MIB / seconds, cpu: deviceSeconds / (got.count / GIB) };
   }
 
-  async #rate(sending: Promise<Outcome>, receiving: Promise<Outcome>): Promise<number> {
+  /** Whoever fails says so, and the other one is not left waiting. */
+  async #both(one: Promise<Outcome>, other: Promise<Outcome>): Promise<[Outcome, Outcome]> {
     const giveUp = (): void => this.#progress.end(0);
-    sending.catch(giveUp);
-    receiving.catch(giveUp);
-    const [sent, got] = await Promise.all([sending, receiving]);
-    if (sent.count !== got.count) throw new Error(`${sent.count} bytes were sent, and ${got.count} came`);
-    return got.count / MIB / ((got.endedNs - sent.beganNs) / 1e9);
+    one.catch(giveUp);
+    other.catch(giveUp);
+    return Promise.all([one, other]);
   }
 
   /** One run, which leaves no connection behind. */
-  async #run(measure: () => Promise<number>): Promise<number> {
+  async #run(measure: () => Promise<Flow>): Promise<Flow> {
     this.#progress.reset();
     try {
       const found = await measure();

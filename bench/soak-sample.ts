@@ -63,11 +63,21 @@ export function sampleHeaps(folder: string, threads: number): HeapSample | undef
   };
 }
 
-/** How long all threads of a process have waited for a processor, in seconds: the second number of `schedstat`. */
+/** How long all threads of a process have waited for a processor, in seconds. */
 export function waitedSeconds(pid: number): number {
+  return scheduledSeconds(pid, 1);
+}
+
+/** How long they have had one: as exact as the kernel counts, unlike the ticks of `proc-stat.ts`. */
+export function ranSeconds(pid: number): number {
+  return scheduledSeconds(pid, 0);
+}
+
+/** A number of /proc/PID/task/TID/schedstat, in nanoseconds there. */
+function scheduledSeconds(pid: number, column: number): number {
   const threads = readdirSync(`/proc/${pid}/task`).map((thread) => {
     try {
-      return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[1]);
+      return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[column]);
     } catch {
       // It ended while we looked.
       return 0;

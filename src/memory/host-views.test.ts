@@ -36,6 +36,28 @@ test("going to and fro between regions shows each one's own bytes", () => {
   }
 });
 
+test("each of many regions is found, in whatever order they are touched, and after some have gone", () => {
+  const memory = new GuestMemory();
+  const numbers = Array.from({ length: 100 }, (_, i) => ({ gpa: i * GIB, size: PAGE, uva: UVA + i * GIB }));
+  const regions = numbers.map((each) => addRegion(memory, each));
+  const { views } = memory;
+  // 37 and 100 have no common divisor, so this goes to every region.
+  const order = regions.map((_, i) => (i * 37) % regions.length);
+  for (const i of order) {
+    views.locate(regions[i].host + 16);
+    views.data.setUint8(views.offset, i);
+  }
+  for (const i of order.filter((i) => i % 3 === 0)) memory.remove(inputOf(numbers[i]));
+  for (const i of order) {
+    if (i % 3 === 0) assert.throws(() => views.locate(regions[i].host), /not guest memory/);
+    else {
+      views.locate(regions[i].host + 16);
+      assert.equal(views.data.getUint8(views.offset), i);
+    }
+  }
+  memory.clear();
+});
+
 test("an address that is not guest memory, or no longer, is our own mistake and is not shown", () => {
   const memory = new GuestMemory();
   const numbers = { gpa: 0, size: PAGE, uva: UVA };

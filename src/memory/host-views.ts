@@ -40,7 +40,7 @@ export class HostViews {
   offset = 0;
 
   readonly #regions: readonly Region[];
-  /** All windows that were touched: a handful, searched in turn when the current one does not fit. */
+  /** All windows that were touched, by their start. A guest may have hundreds of regions, and buffers in all of them. */
   #windows: Window[] = [];
   #start = 0;
   #length = 0;
@@ -67,7 +67,7 @@ export class HostViews {
       this.offset = offset;
       return;
     }
-    this.#change(place[0]);
+    this.#change();
   }
 
   /** How many bytes `data` shows from `offset` on. */
@@ -88,23 +88,33 @@ export class HostViews {
     this.#length = 0;
   }
 
-  #change(host: number): void {
-    const window = this.#madeWindow(host) ?? this.#makeWindow(host);
+  /** Turns to the window of `place[0]`. */
+  #change(): void {
+    const index = this.#firstStartingAfter();
+    const before = index === 0 ? undefined : this.#windows[index - 1];
+    const isInside = before !== undefined && place[0] < before.start + before.length;
+    const window = isInside ? before : this.#makeWindow(place[0], index);
     this.#start = window.start;
     this.#length = window.length;
     this.data = window.data;
     this.words = window.words;
-    this.offset = host - window.start;
+    this.offset = place[0] - window.start;
   }
 
-  #madeWindow(host: number): Window | undefined {
-    for (const window of this.#windows) {
-      if (host >= window.start && host < window.start + window.length) return window;
+  #firstStartingAfter(): number {
+    const windows = this.#windows;
+    let low = 0;
+    let high = windows.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (windows[middle].start <= place[0]) low = middle + 1;
+      else high = middle;
     }
-    return undefined;
+    return low;
   }
 
-  #makeWindow(host: number): Window {
+  /** `index`: its place among the others. */
+  #makeWindow(host: number, index: number): Window {
     const region = this.#regions.find(({ host: start, size }) => host >= start && host < start + size);
     if (region === undefined) {
       throw new Error(`host address 0x${host.toString(16)} is not guest memory: it was not translated`);
@@ -114,7 +124,7 @@ export class HostViews {
     const length = Math.min(WINDOW_BYTES, region.mappingLength - first);
     const buffer = view(start, Math.min(WINDOW_BYTES + OVERLAP_BYTES, region.mappingLength - first));
     const window = { region, start, length, data: new DataView(buffer), words: new Uint32Array(buffer) };
-    this.#windows.push(window);
+    this.#windows.splice(index, 0, window);
     return window;
   }
 }
