@@ -14,10 +14,9 @@ import { measureStarts } from "./start.js";
 import { toBusyTable, toTable } from "./table.js";
 
 /** How much of everything: a whole run takes about nine minutes, the light one less than one. */
-const WHOLE = { rounds: 9, ms: 1000, memoryRounds: 3, starts: 15 };
-const QUICK = { rounds: 3, ms: 200, memoryRounds: 1, starts: 3 };
-/** Less would measure a just-in-time compiler: it takes our device about that long to be compiled for a kind of work. */
-const LEAST_WARM_UP_MS = 400;
+const WHOLE = { rounds: 9, ms: 1000, warmUpMs: 400, memoryRounds: 3, starts: 15 };
+// Less to warm up would measure a just-in-time compiler: it takes our device about that long to be compiled for a work.
+const QUICK = { rounds: 3, ms: 200, warmUpMs: 300, memoryRounds: 1, starts: 3 };
 
 const USAGE = `npm run bench -- [options]
   --quick           the light version: under a minute
@@ -94,7 +93,7 @@ async function measure(): Promise<BenchRecord[]> {
       works,
       rounds: Number(values.rounds ?? amount.rounds),
       durationMs,
-      warmUpMs: Math.max(durationMs, LEAST_WARM_UP_MS),
+      warmUpMs: Math.max(durationMs, amount.warmUpMs),
       queueSize: Number(values["queue-size"]),
       peerProgram: peer,
       settings: wantedSettings(values.setting, peer !== undefined),
