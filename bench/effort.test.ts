@@ -4,7 +4,14 @@ import { busyOf, type Effort, EffortClock } from "./effort.js";
 import { cpuSeconds } from "./proc-stat.js";
 
 function effort(measuredSeconds: number, deviceSeconds: number, threads: Effort["threads"]): Effort {
-  return { measuredSeconds, deviceSeconds, driverSeconds: 0.5, hostSeconds: 0.25, threads };
+  return {
+    measuredSeconds,
+    deviceSeconds,
+    driverSeconds: 0.5,
+    hostSeconds: 0.25,
+    otherSeconds: 0.125,
+    threads,
+  };
 }
 
 describe("the CPU time of runs", () => {
@@ -27,6 +34,7 @@ describe("the CPU time of runs", () => {
     assert.equal(busy.device, 0.7);
     assert.equal(busy.driver, 0.5);
     assert.equal(busy.host, 0.25);
+    assert.equal(busy.other, 0.125);
     assert.deepEqual(busy.threads, [
       { name: "device (main)", busy: 0.1 },
       { name: "device", busy: 0.55 },

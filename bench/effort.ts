@@ -2,7 +2,7 @@
  * The CPU time that a run takes: of the device, by thread, and of the two programs that drive it. A reading before, one
  * after, and sums over the rounds.
  */
-import { cpuSeconds, type ThreadTime, threadTimes } from "./proc-stat.js";
+import { cpuSeconds, machineSeconds, type ThreadTime, threadTimes } from "./proc-stat.js";
 import type { Busy } from "./record.js";
 
 /** Who takes part in a run. */
@@ -21,13 +21,24 @@ export interface Effort {
   readonly deviceSeconds: number;
   readonly driverSeconds: number;
   readonly hostSeconds: number;
+  /** What the rest of the machine did meanwhile, from ticks: too coarse for one run. */
+  readonly otherSeconds: number;
   /** The device's threads, with what each did during the run. */
+  readonly threads: readonly ThreadTime[];
+}
+
+/** CPU seconds so far. */
+interface Snapshot {
+  readonly machine: number;
+  readonly device: number;
+  readonly driver: number;
+  readonly host: number;
   readonly threads: readonly ThreadTime[];
 }
 
 export class EffortClock {
   readonly #pids: Participants;
-  readonly #before: Omit<Effort, "measuredSeconds">;
+  readonly #before: Snapshot;
 
   constructor(pids: Participants) {
     this.#pids = pids;
@@ -37,11 +48,15 @@ export class EffortClock {
   stop(measuredSeconds: number): Effort {
     const [before, after] = [this.#before, this.#read()];
     const earlier = new Map(before.threads.map(({ tid, seconds }) => [tid, seconds]));
+    const deviceSeconds = after.device - before.device;
+    const driverSeconds = after.driver - before.driver;
+    const hostSeconds = after.host - before.host;
     return {
       measuredSeconds,
-      deviceSeconds: after.deviceSeconds - before.deviceSeconds,
-      driverSeconds: after.driverSeconds - before.driverSeconds,
-      hostSeconds: after.hostSeconds - before.hostSeconds,
+      deviceSeconds,
+      driverSeconds,
+      hostSeconds,
+      otherSeconds: after.machine - before.machine - deviceSeconds - driverSeconds - hostSeconds,
       threads: after.threads.map((thread) => ({
         ...thread,
         seconds: thread.seconds - (earlier.get(thread.tid) ?? 0),
@@ -49,12 +64,13 @@ export class EffortClock {
     };
   }
 
-  #read(): Omit<Effort, "measuredSeconds"> {
+  #read(): Snapshot {
     const { device, driver, host } = this.#pids;
     return {
-      deviceSeconds: device === undefined ? 0 : cpuSeconds(device),
-      driverSeconds: cpuSeconds(driver),
-      hostSeconds: cpuSeconds(host),
+      machine: machineSeconds(),
+      device: device === undefined ? 0 : cpuSeconds(device),
+      driver: cpuSeconds(driver),
+      host: cpuSeconds(host),
       threads: device === undefined ? [] : threadTimes(device),
     };
   }
@@ -75,6 +91,11 @@ export function busyOf(efforts: readonly Effort[], hasDevice: boolean): Busy {
     threads: [...threads.values()].map(({ name, seconds }) => ({ name, busy: seconds / measured })),
     driver: share(({ driverSeconds }) => driverSeconds),
     host: share(({ hostSeconds }) => hostSeconds),
+    // Ticks are counted where they fall, so that of a quiet machine this may come out below nothing.
+    other: Math.max(
+      0,
+      share(({ otherSeconds }) => otherSeconds),
+    ),
   };
 }
 

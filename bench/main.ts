@@ -11,12 +11,15 @@ import { measureMemory } from "./memory.js";
 import { type BenchRecord, toJson } from "./record.js";
 import { ROW_NAMES, type RowName, rowsOf, SETTINGS, type Setting, STATED_ROW_NAMES, WORKS } from "./rows.js";
 import { measureStarts } from "./start.js";
-import { toBusyTable, toTable } from "./table.js";
+import { mostDisturbed, toBusyTable, toTable } from "./table.js";
 
 /** How much of everything: a whole run takes about nine minutes, the light one less than one. */
 const WHOLE = { rounds: 9, ms: 1000, warmUpMs: 400, memoryRounds: 3, starts: 15 };
 // Less to warm up would measure a just-in-time compiler: it takes our device about that long to be compiled for a work.
 const QUICK = { rounds: 3, ms: 200, warmUpMs: 300, memoryRounds: 1, starts: 3 };
+
+/** What the rest of the machine may take, in processors, before it is worth a word. */
+const QUIET = 0.1;
 
 const USAGE = `npm run bench -- [options]
   --quick           the light version: under a minute
@@ -123,6 +126,11 @@ async function main(): Promise<void> {
   if (values.out === undefined) process.stdout.write(lines);
   else writeFileSync(values.out, lines);
   tell(`\nThe peer is ${peerCrate.name} ${peerCrate.version}.\n\n${toTable(records)}`);
+  const disturbed = mostDisturbed(records);
+  if (disturbed > QUIET)
+    tell(
+      `\nThe machine was not quiet: everything else took up to ${Math.round(100 * disturbed)}% of a processor.`,
+    );
   const busy = records.filter(({ hostBusy }) => hostBusy.ours !== null);
   if (busy.length > 0)
     tell(`\nCPU time of the processes, in percent of the time measured:\n\n${toBusyTable(busy)}`);

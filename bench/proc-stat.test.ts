@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Worker } from "node:worker_threads";
-import { cpuSeconds, cpuSecondsOf, scheduledSecondsOf, threadTimes } from "./proc-stat.js";
+import {
+  cpuSeconds,
+  cpuSecondsOf,
+  machineSeconds,
+  machineSecondsOf,
+  scheduledSecondsOf,
+  threadTimes,
+} from "./proc-stat.js";
 
 describe("CPU time from /proc", () => {
   it("adds user and system time, whatever the thread is called", () => {
@@ -13,6 +20,12 @@ describe("CPU time from /proc", () => {
   it("is in nanoseconds where the scheduler keeps count", () => {
     assert.equal(scheduledSecondsOf("1500000000 73533 2\n"), 1.5);
     assert.equal(scheduledSecondsOf("0 0 0\n"), undefined);
+  });
+
+  it("of the machine is all that was not idle, and what was stolen from it", () => {
+    const stat = "cpu  100 20 30 5000 600 7 8 9 50 0\ncpu0 1 2 3 4 5 6 7 8 9 0\n";
+    assert.equal(machineSecondsOf(stat), 1.74);
+    assert.ok(machineSeconds() > 0);
   });
 
   it("grows with the work of this process", () => {

@@ -33,6 +33,20 @@ export function cpuSeconds(pid: number): number {
   return threadTimes(pid).reduce((sum, { seconds }) => sum + seconds, 0);
 }
 
+// Of the line "cpu" in /proc/stat; guest time is within user time.
+const MACHINE_BUSY = { user: 1, nice: 2, system: 3, irq: 6, softirq: 7, steal: 8 } as const;
+
+/** CPU seconds of the whole machine so far: whatever ran on it, and what its hypervisor took from it. */
+export function machineSeconds(): number {
+  return machineSecondsOf(readFileSync("/proc/stat", "latin1"));
+}
+
+export function machineSecondsOf(stat: string): number {
+  const fields = stat.slice(0, stat.indexOf("\n")).split(/ +/);
+  const ticks = Object.values(MACHINE_BUSY).reduce((sum, index) => sum + Number(fields[index]), 0);
+  return ticks / TICKS_PER_SECOND;
+}
+
 export interface ThreadTime {
   readonly tid: number;
   /** As the thread is called; of the main one that is said as well. Node 20 calls them all the same. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { makeRecord, meets, toJson } from "./record.js";
 import { ROW_NAMES, ROWS, rowsOf, STATED_ROW_NAMES, WORKS } from "./rows.js";
-import { toBusyTable, toTable } from "./table.js";
+import { mostDisturbed, toBusyTable, toTable } from "./table.js";
 
 describe("the records of the bench", () => {
   it("compare medians, and meet their bars from the bar on", () => {
@@ -57,6 +57,7 @@ describe("the records of the bench", () => {
       deviceBusy: { ours: null, peer: null },
       driverBusy: { ours: null, peer: null, floor: null },
       hostBusy: { ours: null, peer: null, floor: null },
+      otherBusy: { ours: null, peer: null, floor: null },
       threads: { ours: [], peer: [] },
     });
   });
@@ -68,8 +69,8 @@ describe("the records of the bench", () => {
       { name: "much", busy: 0.98765 },
     ];
     const busy = {
-      ours: { device: 1.00165, threads, driver: 0.5, host: 0.25 },
-      floor: { device: undefined, threads: [], driver: 0.75, host: 1 },
+      ours: { device: 1.00165, threads, driver: 0.5, host: 0.25, other: 0.0123 },
+      floor: { device: undefined, threads: [], driver: 0.75, host: 1, other: 0 },
     };
     const values = { ours: [10], peer: [], floor: [20] };
     const record = makeRecord("g2h-4k", values, { setting: "equal", busy });
@@ -77,6 +78,7 @@ describe("the records of the bench", () => {
     assert.deepEqual(record.deviceBusy, { ours: 1, peer: null });
     assert.deepEqual(record.driverBusy, { ours: 0.5, peer: null, floor: 0.75 });
     assert.deepEqual(record.hostBusy, { ours: 0.25, peer: null, floor: 1 });
+    assert.deepEqual(record.otherBusy, { ours: 0.012, peer: null, floor: 0 });
     assert.deepEqual(record.threads.ours, [
       { name: "much", busy: 0.988 },
       { name: "little", busy: 0.01 },
@@ -122,7 +124,13 @@ describe("the tables of the bench", () => {
   });
 
   it("tell of each work once who was busy", () => {
-    const ours = { device: 0.5, threads: [{ name: "node", busy: 0.5 }], driver: 0.25, host: 0.125 };
+    const ours = {
+      device: 0.5,
+      threads: [{ name: "node", busy: 0.5 }],
+      driver: 0.25,
+      host: 0.125,
+      other: 0.04,
+    };
     const records = [
       makeRecord("g2h-4k", values, { busy: { ours } }),
       makeRecord("cpu-g2h-4k", values, { busy: { ours } }),
@@ -130,7 +138,8 @@ describe("the tables of the bench", () => {
     ];
     const lines = toBusyTable(records).split("\n");
     assert.equal(lines.length, 2);
-    assert.match(lines[1], /^g2h-4k +default +50% +25% +13% .*node 50%$/);
+    assert.equal(mostDisturbed(records), 0.04);
+    assert.match(lines[1], /^g2h-4k +default +50% +25% +13% +4% .*node 50%$/);
   });
 });
 

@@ -35,6 +35,8 @@ export interface Busy {
   readonly threads: readonly BusyThread[];
   readonly driver: number;
   readonly host: number;
+  /** Everything else on the machine. */
+  readonly other: number;
 }
 
 export interface BenchRecord {
@@ -65,6 +67,11 @@ export interface BenchRecord {
   readonly deviceBusy: ByDevice<number | null>;
   readonly driverBusy: BySide<number | null>;
   readonly hostBusy: BySide<number | null>;
+  /**
+   * What everything else on the machine took meanwhile, hypervisor included, in processors: beyond a few percent the
+   * machine was not quiet, and the figures are of little worth. From /proc/stat, so in hundredths of a second.
+   */
+  readonly otherBusy: BySide<number | null>;
   /** The device's threads that did half a percent or more, the busiest first. */
   readonly threads: ByDevice<readonly BusyThread[]>;
   /** Of a stated row, what ours is made of, in the row's unit: medians over the rounds. */
@@ -113,6 +120,7 @@ export function makeRecord(name: RowName, values: Values, about: About = {}): Be
     deviceBusy: byDevice((side) => rounded(busy[side]?.device, 3)),
     driverBusy: bySide((side) => rounded(busy[side]?.driver, 3)),
     hostBusy: bySide((side) => rounded(busy[side]?.host, 3)),
+    otherBusy: bySide((side) => rounded(busy[side]?.other, 2)),
     threads: byDevice((side) => busiest(busy[side]?.threads ?? [])),
     ...(parts === undefined ? {} : { parts: mediansOf(parts) }),
   };

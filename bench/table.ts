@@ -45,7 +45,7 @@ function cells(record: BenchRecord): string[] {
 
 /** One for each kind of work. */
 const FIRST_ROWS: ReadonlySet<RowName> = new Set(WORKS.map((work) => rowsOf(work)[0]));
-const PROCESSES = ["device", "driver", "host"] as const;
+const PROCESSES = ["device", "driver", "host", "other"] as const;
 
 /** Who was busy in each work, in percent of the time measured; 100% is one processor. One line a work. */
 export function toBusyTable(records: readonly BenchRecord[]): string {
@@ -54,12 +54,18 @@ export function toBusyTable(records: readonly BenchRecord[]): string {
   return aligned([headings, ...lines], 2, headings.length - 2).join("\n");
 }
 
+/** How much of a processor everything else took at most, in the work in which that was most; 0 if nobody looked. */
+export function mostDisturbed(records: readonly BenchRecord[]): number {
+  return Math.max(0, ...records.flatMap(({ otherBusy }) => SIDES.map((side) => otherBusy[side] ?? 0)));
+}
+
 function busyCells(record: BenchRecord): string[] {
   const of = (side: Side): string[] => [
     "",
     percent(side === "floor" ? null : record.deviceBusy[side]),
     percent(record.driverBusy[side]),
     percent(record.hostBusy[side]),
+    percent(record.otherBusy[side]),
   ];
   const threads = record.threads.ours.map(({ name, busy }) => `${name} ${percent(busy)}`).join(", ");
   return [record.row, record.setting, ...SIDES.flatMap(of), threads];
