@@ -13,7 +13,7 @@ import { gather } from "../vsock/gather.js";
 import { HEADER_BYTES, type PacketHeader } from "../vsock/header.js";
 import type { ReceiveRing } from "../vsock/receive-ring.js";
 
-/** Buffers held for one read: enough for 256 KiB in a Linux guest's buffers, with room for smaller ones. A power of 2. */
+/** Buffers held for one read, of 128 KiB: enough if each takes 1 KiB or more. A power of 2. */
 const MOST_BUFFERS_AT_ONCE = 128;
 const CHAIN_MASK = MOST_BUFFERS_AT_ONCE - 1;
 

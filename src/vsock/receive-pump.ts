@@ -7,7 +7,7 @@ import { IovecList } from "../linux/iovec.js";
 import { LinkedList } from "../linux/linked-list.js";
 import { type Connection, Due } from "./connection.js";
 import { HOST_CID, Op, PacketHeader, Shutdown, SocketType } from "./header.js";
-import { BURST_BYTES, FIRST_READ_BYTES, TURN_BYTES } from "./limits.js";
+import { BURST_BYTES, FIRST_READ_BYTES } from "./limits.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import type { ResetQueue } from "./reset-queue.js";
 
@@ -183,7 +183,7 @@ export class ReceivePump {
       return;
     }
     if (result === asked) {
-      connection.readBytes = Math.min(connection.readBytes * 4, TURN_BYTES);
+      connection.readBytes = Math.min(connection.readBytes * 4, BURST_BYTES);
     } else {
       connection.readBytes = Math.max(FIRST_READ_BYTES, result);
       // The socket is drained: a new edge will tell of more. Unless its end is due, of which the edge has been seen.

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { SendCredit } from "./credit.js";
 import { Op, Shutdown } from "./header.js";
-import { DEFAULT_LIMITS } from "./limits.js";
+import { BURST_BYTES, DEFAULT_LIMITS } from "./limits.js";
 import { FakeRing, type HostEnd, LINUX_BUFFER_BYTES, openDescriptors, SwitchRig } from "./switch-rig.js";
 
 let rig: SwitchRig;
@@ -76,6 +77,27 @@ describe("data from the guest", () => {
     assert.ok(Buffer.concat(got).equals(sent));
     rig.guest({ op: Op.CREDIT_REQUEST });
     assert.equal(rig.take().at(-1)?.header.fwdCnt, 200_000);
+  });
+
+  it("fits into a host socket that was full once, as much of it as the guest may send ahead", () => {
+    const wide = new SwitchRig({ widensSockets: true });
+    try {
+      const host = wide.guestConnects();
+      const piece = Buffer.alloc(65_536, "w");
+      const acknowledged = (): number => {
+        wide.guest({ op: Op.CREDIT_REQUEST });
+        return wide.take().at(-1)?.header.fwdCnt ?? -1;
+      };
+      for (let index = 0; index < 4; index++) wide.guest({ op: Op.RW }, piece);
+      const first = acknowledged();
+      assert.ok(first < 262_144, "a socket as the system makes it holds less");
+      while (host.readAll().length > 0) wide.settle();
+      for (let index = 0; index < 4; index++) wide.guest({ op: Op.RW }, piece);
+      assert.equal(acknowledged(), 2 * 262_144, "it holds all of the second window");
+      host.close();
+    } finally {
+      wide.close();
+    }
   });
 
   it("beyond its credit resets the connection, and what was within is delivered", () => {
@@ -254,6 +276,46 @@ describe("data for the guest", () => {
     assert.deepEqual(rig.heard(), ["RW 8"]);
     rig.pass(10_000, 50);
     assert.deepEqual(rig.heard(), []);
+  });
+
+  it("is not waited for when the last of the credit took all that there was", () => {
+    const credit = new SendCredit();
+    credit.update(2000, 0);
+    const all = credit.available(rig.ring.capacities[0]);
+    const host = rig.guestConnects({ bufAlloc: 2000 });
+    // The read that takes it is full, so nothing shows whether there is more; and there is no credit to look by reading.
+    host.write("x".repeat(all));
+    rig.settle();
+    assert.deepEqual(rig.heard(), [`RW ${all}`]);
+    rig.pass(5000, 10);
+    assert.deepEqual(rig.heard(), [], "credit is asked for, and nothing waits for it");
+    host.write("more");
+    rig.guest({ op: Op.CREDIT_UPDATE, bufAlloc: 2000, fwdCnt: all });
+    assert.deepEqual(rig.heard(), ["RW 4"]);
+  });
+
+  it("goes out half a window at a time, so that the guest works on it while the rest is read", () => {
+    const host = rig.guestConnects({ bufAlloc: 2 ** 20 });
+    rig.ring.capacities = [65_536];
+    host.write("x".repeat(180_000));
+    rig.loop.turn(0);
+    const ends: string[] = [];
+    const bytes: number[] = [];
+    for (let end = ""; end !== "idle"; ) {
+      end = rig.vsock.pump(rig.ring, 1024);
+      ends.push(end);
+      bytes.push(rig.take().reduce((sum, { header }) => sum + header.len, 0));
+      assert.ok(ends.length < 10);
+    }
+    assert.deepEqual([ends[0], ends.at(-1)], ["more", "idle"]);
+    assert.ok(
+      bytes.every((each) => each < 2 * BURST_BYTES),
+      `${bytes}`,
+    );
+    assert.equal(
+      bytes.reduce((sum, each) => sum + each, 0),
+      180_000,
+    );
   });
 
   it("goes on when a guest that says nothing by itself has consumed many small packets", () => {

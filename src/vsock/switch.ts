@@ -394,7 +394,7 @@ export class VsockSwitch implements ConnectionOwner {
 
   /**
    * Fills guest buffers with what is due: "idle" when nothing is left, "starved" when the ring has no buffer,
-   * "more" when the budget of `mostPackets` ended it.
+   * "more" when the budget of `mostPackets`, or of `BURST_BYTES`, ended it.
    */
   pump(ring: ReceiveRing, mostPackets: number): "idle" | "starved" | "more" {
     return this.#pump.run(ring, mostPackets);
