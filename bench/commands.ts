@@ -11,6 +11,8 @@ export type GuestCommand =
       readonly socketPath: string;
       readonly queueSize: number;
       readonly lazyCredit: boolean;
+      /** What the guest's connections advertise; undefined: as Linux. */
+      readonly bufferBytes?: number | undefined;
       /** Undefined: guest-physical addresses, and the layout of the comparison with others. */
       readonly addressing?: Addressing;
     }

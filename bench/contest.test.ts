@@ -40,7 +40,7 @@ it("measures a stream and a round trip over our device and the floor", async () 
     assert.ok(ours !== null && Number.isFinite(ours) && ours > 0, `${row}: ${ours}`);
     if (row !== "cpu-g2h-4k")
       assert.ok(floor !== null && Number.isFinite(floor) && floor > 0, `${row}, floor: ${floor}`);
-    assert.deepEqual(buffers, { ours: 262144, peer: null });
+    assert.deepEqual(buffers, { ours: 1048576, peer: null });
     assert.ok(deviceBusy.ours !== null && deviceBusy.ours > 0);
     assert.equal(deviceBusy.peer, null);
     for (const side of ["ours", "floor"] as const) {

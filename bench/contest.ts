@@ -23,6 +23,8 @@ export interface ContestOptions {
   readonly queueSize: number;
   /** The guest gives credit as Linux before 6.8: only once most of the buffer is used. */
   readonly lazyCredit?: boolean;
+  /** What the guest's connections advertise; default as Linux. */
+  readonly guestBufferBytes?: number | undefined;
   /** The peer's program; undefined: it is not measured. */
   readonly peerProgram: string | undefined;
   /** Which settings are measured, in the same rounds; default both. Without a peer "equal" is left out. */
@@ -70,7 +72,7 @@ async function start(
   const progress = new Progress(progressPath);
   const host = Program.host(progressPath);
   stops.push(() => host.stop());
-  const { queueSize, lazyCredit = false } = options;
+  const { queueSize, lazyCredit = false, guestBufferBytes: bufferBytes } = options;
   const entrants: Entrant[] = [];
   for (const entry of entriesFor({ ...options, hasPeer: options.peerProgram !== undefined })) {
     const own = join(folder, entry.name);
@@ -80,7 +82,7 @@ async function start(
     const guest = Program.guest(`the guest of ${entry.name}`, progressPath);
     stops.push(() => guest.stop());
     if (device !== undefined)
-      await guest.ask({ do: "attach", socketPath: device.socketPath, queueSize, lazyCredit });
+      await guest.ask({ do: "attach", socketPath: device.socketPath, queueSize, lazyCredit, bufferBytes });
     const contender = new Contender({ side: entry.side, guest, host, progress, device, folder: own });
     entrants.push({ entry, contender, runs: new Map() });
   }

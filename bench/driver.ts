@@ -23,7 +23,7 @@ import { TranslatingFrontEnd } from "./translation-front-end.js";
 const RECEIVE_BUFFER_BYTES = 3776;
 const PAGE = 4096;
 /** Linux's default buffer of a vsock socket, VSOCK_DEFAULT_BUFFER_SIZE. */
-const BUFFER_BYTES = 256 * 1024;
+export const GUEST_BUFFER_BYTES = 256 * 1024;
 const STALL_MS = 2000;
 
 const word = (name: (typeof HEADER_LAYOUT)[number]["name"]): number => {
@@ -92,6 +92,8 @@ export interface DriverOptions {
   readonly queueSize: number;
   /** The guest gives credit as Linux does since 6.8, else as before. */
   readonly tellsWhenEmpty: boolean;
+  /** What the guest's connections advertise; default as Linux. */
+  readonly bufferBytes?: number | undefined;
   /** Undefined: guest-physical addresses, in the layout of the comparison with others. */
   readonly addressing?: Addressing;
 }
@@ -114,6 +116,7 @@ export class MeasuringDriver {
   readonly #links = new Map<number, Link>();
   readonly #untold: Link[] = [];
   readonly #tellsWhenEmpty: boolean;
+  readonly #bufferBytes: number;
   /** Who got the last packet: streams come in runs. */
   #latest: Link | undefined;
 
@@ -134,8 +137,9 @@ export class MeasuringDriver {
 
   /** Connects to the back-end and starts it, in QEMU's order. */
   constructor(options: DriverOptions) {
-    const { socketPath, queueSize: size, tellsWhenEmpty, addressing } = options;
+    const { socketPath, queueSize: size, tellsWhenEmpty, bufferBytes, addressing } = options;
     this.#tellsWhenEmpty = tellsWhenEmpty;
+    this.#bufferBytes = bufferBytes ?? GUEST_BUFFER_BYTES;
     const layout = layoutFor(size, addressing);
     const dma = openDma(socketPath, layout, addressing);
     this.#dma = dma;
@@ -178,7 +182,7 @@ export class MeasuringDriver {
       const at = this.#headers.word[slot];
       words[at + SRC_CID] = cid;
       words[at + DST_CID] = HOST_CID;
-      words[at + BUF_ALLOC] = BUFFER_BYTES;
+      words[at + BUF_ALLOC] = this.#bufferBytes;
     }
     // Written once, so that there are pages; never again.
     const payload = this.#payloads;
@@ -447,7 +451,7 @@ export class MeasuringDriver {
     // Linux, virtio_transport_stream_do_dequeue: an update once less than a packet's worth of room is known of, and
     // since 6.8 also when the program has read everything: here, when nothing more has come.
     const untold = (link.received - link.told) >>> 0;
-    if (BUFFER_BYTES - untold < LARGEST_PAYLOAD_BYTES) this.#tell(link);
+    if (this.#bufferBytes - untold < LARGEST_PAYLOAD_BYTES) this.#tell(link);
     else if (this.#tellsWhenEmpty && !link.isUntold) {
       link.isUntold = true;
       this.#untold.push(link);

@@ -27,7 +27,7 @@ describe("who takes part in a contest", () => {
   });
 
   it("is one of each in one setting", () => {
-    const bufferBytes = 1 << 20;
+    const bufferBytes = 524288;
     assert.deepEqual(told(entriesFor({ hasPeer: true, settings: ["equal"], bufferBytes })), [
       ["ours-equal", "equal", bufferBytes],
       ["peer-equal", "equal", bufferBytes],

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { peerCrate, peerProgram, whatPeerIsMissing } from "../test/peers/paths.js";
 import { runContest } from "./contest.js";
+import { GUEST_BUFFER_BYTES } from "./driver.js";
 import { DEFAULT_BUFFER_BYTES } from "./entries.js";
 import { measureMemory } from "./memory.js";
 import { type BenchRecord, toJson } from "./record.js";
@@ -29,6 +30,7 @@ const USAGE = `npm run bench -- [options]
   --setting A       only "default" (each device as it comes) or "equal" (both with the same buffer); both otherwise
   --buffer BYTES    the buffer of the setting "equal" (default ${DEFAULT_BUFFER_BYTES.ours})
   --queue-size N    descriptors of each ring (default 256)
+  --guest-buffer B  bytes that the guest's connections take (default ${GUEST_BUFFER_BYTES}, as Linux)
   --lazy-credit     the guest gives credit as Linux before 6.8
   --node-option=X   for our device's process, such as --cpu-prof; may be repeated
   --no-peer         leave the peer out
@@ -44,6 +46,7 @@ const { values } = parseArgs({
     setting: { type: "string" },
     buffer: { type: "string" },
     "queue-size": { type: "string", default: "256" },
+    "guest-buffer": { type: "string" },
     "lazy-credit": { type: "boolean", default: false },
     "node-option": { type: "string", multiple: true, default: [] },
     "no-peer": { type: "boolean", default: false },
@@ -101,6 +104,7 @@ async function measure(): Promise<BenchRecord[]> {
       peerProgram: peer,
       settings: wantedSettings(values.setting, peer !== undefined),
       bufferBytes: values.buffer === undefined ? undefined : Number(values.buffer),
+      guestBufferBytes: values["guest-buffer"] === undefined ? undefined : Number(values["guest-buffer"]),
       lazyCredit: values["lazy-credit"],
       nodeOptions: values["node-option"],
       onProgress: tell,

@@ -47,7 +47,7 @@ describe("--vm", () => {
       guestCid: 3,
       socketPath: "/tmp/s",
       udsPath: "/tmp/u",
-      txBufferBytes: 262144,
+      txBufferBytes: 1048576,
       queueSize: 1024,
       groups: ["default"],
       iotlb: "auto",

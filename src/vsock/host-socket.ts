@@ -90,7 +90,7 @@ export class HostSocket {
 
   #keep(batch: IovecList, taken: number): number {
     try {
-      this.#spill ??= new SpillRing(this.#credit.bufAlloc);
+      this.#spill ??= SpillRing.take(this.#credit.bufAlloc);
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
       return -errno.ENOMEM;
@@ -108,6 +108,7 @@ export class HostSocket {
       if (written < 0) return written;
       this.#credit.forward(written);
     }
+    this.drop();
     this.#watchOut(false);
     return 0;
   }
@@ -120,7 +121,7 @@ export class HostSocket {
 
   /** Gives up what waits. */
   drop(): void {
-    this.#spill?.close();
+    this.#spill?.giveBack();
     this.#spill = undefined;
   }
 

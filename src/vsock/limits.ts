@@ -11,7 +11,7 @@ export interface SwitchLimits {
   readonly bufferBytes: number;
   /** Whether a host socket that was full is made to hold as much as `buf_alloc`, so that a window fits into it. */
   readonly widensSockets: boolean;
-  /** Sum of the `buf_alloc` of all connections, above which new ones get less. */
+  /** Sum of the `buf_alloc` of all connections, above which new ones get less. A promise: nothing is set aside for it. */
   readonly totalBufferBytes: number;
   /** How long a connection may take to be set up, in either direction. */
   readonly connectTimeoutMs: number;
@@ -22,9 +22,9 @@ export interface SwitchLimits {
 /** Linux waits 2 s for a RESPONSE (VSOCK_DEFAULT_CONNECT_TIMEOUT) and 8 s for a RST (VSOCK_CLOSE_TIMEOUT). */
 export const DEFAULT_LIMITS: SwitchLimits = {
   maxConnections: 4096,
-  bufferBytes: 256 * 1024,
+  bufferBytes: 1024 * 1024,
   widensSockets: true,
-  totalBufferBytes: 256 * 1024 * 1024,
+  totalBufferBytes: 1024 * 1024 * 1024,
   connectTimeoutMs: 2000,
   shutdownTimeoutMs: 8000,
 };

@@ -1,13 +1,19 @@
 /**
  * Where guest bytes wait when the host socket is full: a ring of the size that we advertise as `buf_alloc`, so that
- * a guest within its credit always fits and no connection ever holds the one transmit queue. Made on first need.
- * Bytes enter by memcpy and leave by writev; none is touched in JavaScript.
+ * a guest within its credit always fits and no connection ever holds the one transmit queue. Held only while bytes
+ * wait, so that a connection that was slow once keeps no memory. Bytes enter by memcpy and leave by writev; none is
+ * touched in JavaScript.
  */
 import { IovecList } from "../linux/iovec.js";
 import { copyMemory, mapAnonymous, PAGE_BYTES, roundUp, unmap } from "../linux/mapping.js";
 
 // Shared by all rings of the thread: filled and used within one call.
 const pieces = new IovecList(2);
+
+/** Empty rings that are kept for the next connection of this thread that needs one, and how much they may come to. */
+const spare: SpillRing[] = [];
+const MOST_SPARE_BYTES = 16 * 1024 * 1024;
+let spareBytes = 0;
 
 export class SpillRing {
   readonly #address: number;
@@ -16,7 +22,17 @@ export class SpillRing {
   /** Bytes waiting. */
   length = 0;
 
-  constructor(readonly capacity: number) {
+  /** An empty ring. Throws where there is no memory for it. */
+  static take(capacity: number): SpillRing {
+    const last = spare.pop();
+    if (last === undefined) return new SpillRing(capacity);
+    spareBytes -= last.#mappedBytes;
+    if (last.capacity === capacity) return last;
+    last.#unmap();
+    return new SpillRing(capacity);
+  }
+
+  private constructor(readonly capacity: number) {
     this.#mappedBytes = roundUp(capacity, PAGE_BYTES);
     this.#address = mapAnonymous(this.#mappedBytes);
   }
@@ -57,9 +73,19 @@ export class SpillRing {
     return written;
   }
 
-  /** Frees the memory; the ring is not to be used again. */
-  close(): void {
+  /** What waits is given up; the ring is not to be used again. */
+  giveBack(): void {
     this.length = 0;
+    this.#head = 0;
+    if (spareBytes + this.#mappedBytes > MOST_SPARE_BYTES) {
+      this.#unmap();
+    } else {
+      spare.push(this);
+      spareBytes += this.#mappedBytes;
+    }
+  }
+
+  #unmap(): void {
     unmap(this.#address, this.#mappedBytes);
   }
 }

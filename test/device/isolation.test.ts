@@ -12,8 +12,11 @@ import { assertSame, assertWorks, exchange, noise, Rig, readToEnd, SUITE_TIMEOUT
 const STUCK_PORT = 1024;
 const GUEST_PORT = 2048;
 
-/** Far more than all buffers on the way together. */
 const PLENTY_BYTES = 2_000_000;
+/** More than all buffers on the way together: the device's 1 MiB, and a host socket made to hold as much. */
+const STUCK_BYTES = 6_000_000;
+/** So often in a row a connection is looked at before it counts as stuck: the socket is widened on the way. */
+const LOOKS = 10;
 
 describe("a connection that is stuck", { timeout: SUITE_TIMEOUT_MS }, () => {
   let rig: Rig;
@@ -35,9 +38,15 @@ describe("a connection that is stuck", { timeout: SUITE_TIMEOUT_MS }, () => {
     const guest = await machine.driver.connect(STUCK_PORT);
     const host = await listener.accept();
     listener.close();
-    const data = noise(PLENTY_BYTES);
+    const data = noise(STUCK_BYTES);
     const sent = guest.write(data).then(() => guest.shutdown(2));
-    await rig.until(() => guest.sentBytes > 256 * 1024 && guest.credit.sendable === 0, "a full connection");
+    let [looks, bytes] = [0, 0];
+    const isStuck = (): boolean => {
+      looks = guest.credit.sendable === 0 && guest.sentBytes === bytes ? looks + 1 : 0;
+      bytes = guest.sentBytes;
+      return looks === LOOKS;
+    };
+    await rig.until(isStuck, "a full connection");
     return { guest, host, data, sent };
   }
 
