@@ -43,6 +43,8 @@ export interface ConnectionOwner {
   dataDue(connection: Connection): void;
   /** The host listener, whose backlog was full, may be tried again. */
   retry(connection: Connection): void;
+  /** What its buffer may grow to from `bytes`: the same again and again when there is no more to give. */
+  growBuffer(bytes: number): number;
   /** The guest's side is over: forget its ports, and send the guest a reset if `tellGuest`. */
   detach(connection: Connection, tellGuest: boolean): void;
   /** The guest's side is over, and what it had sent still waits for the host program. */
@@ -198,8 +200,24 @@ export class Connection implements EventHandler, TimerHandler {
   /** Takes a batch of payload for the host. */
   writeBatch(batch: IovecList): void {
     const result = this.#host?.write(batch) ?? 0;
-    if (result < 0) this.#hostRefuses(result);
-    else this.tellCredit();
+    if (result < 0) {
+      this.#hostRefuses(result);
+      return;
+    }
+    this.#growBuffer(batch.totalBytes);
+    this.tellCredit();
+  }
+
+  /**
+   * A guest that sends a quarter of its window at once, to a host socket that takes it, is held up by its credit: it has
+   * none left before the answer to what it sent has come. Others keep what they have, so that thousands of connections
+   * that do little leave room for the few that do much.
+   */
+  #growBuffer(bytesAtOnce: number): void {
+    const { bufAlloc } = this.receiveCredit;
+    if (4 * bytesAtOnce < bufAlloc || bufAlloc >= this.owner.limits.bufferBytes || this.spilledBytes > 0)
+      return;
+    this.receiveCredit.grow(this.owner.growBuffer(bufAlloc));
   }
 
   #flushSpill(): void {

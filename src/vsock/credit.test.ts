@@ -233,6 +233,20 @@ describe("credit to receive", () => {
     assert.equal(credit.shouldTell(600), true, "but it sends no more than 600 ahead");
   });
 
+  it("that has grown is worth telling once the peer has less than half of what there is", () => {
+    const credit = new ReceiveCredit(1000);
+    credit.receive(100);
+    credit.forward(100);
+    credit.grow(1900);
+    assert.equal(credit.shouldTell(2000), true, "900 of 1900");
+    credit.told();
+    assert.equal(credit.shouldTell(2000), false);
+    assert.ok(credit.receive(1900));
+    assert.ok(!credit.receive(1));
+    credit.grow(1000);
+    assert.equal(credit.bufAlloc, 1900, "what the peer may have relied on stays");
+  });
+
   it("is whole again when what is held is forgiven", () => {
     const credit = new ReceiveCredit(1000);
     credit.receive(1000);

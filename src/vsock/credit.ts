@@ -92,21 +92,38 @@ export class SendCredit {
   }
 }
 
-/** What the peer may send us, and what we tell it. */
+/**
+ * What the peer may send us, and what we tell it. The window begins small and grows (`connection.ts`); it never shrinks, as
+ * a peer may have relied on what it was told.
+ */
 export class ReceiveCredit {
   /** Payload bytes received. */
   #received = 0;
   /** Payload bytes that left for good: they entered the host socket (fwd_cnt). */
   forwarded = 0;
   #lastTold = 0;
+  /** `bufAlloc` as the peer knows it; the packet that opens the connection tells the first. */
+  #allocTold: number;
+  #bufAlloc: number;
 
-  /** `bufAlloc`: the bytes that we can hold for this connection; fixed for its life. */
-  constructor(readonly bufAlloc: number) {}
+  constructor(bufAlloc: number) {
+    this.#bufAlloc = bufAlloc;
+    this.#allocTold = bufAlloc;
+  }
+
+  /** The bytes that we can hold for this connection. */
+  get bufAlloc(): number {
+    return this.#bufAlloc;
+  }
+
+  grow(bufAlloc: number): void {
+    this.#bufAlloc = Math.max(this.#bufAlloc, bufAlloc);
+  }
 
   /** Takes `bytes` from the peer; false if it had no credit for them. */
   receive(bytes: number): boolean {
     const held = (this.#received - this.forwarded) >>> 0;
-    if (held + bytes > this.bufAlloc) return false;
+    if (held + bytes > this.#bufAlloc) return false;
     this.#received = (this.#received + bytes) >>> 0;
     return true;
   }
@@ -120,21 +137,22 @@ export class ReceiveCredit {
     this.forwarded = this.#received;
   }
 
-  /** Notes that a packet carries the current `forwarded`. */
+  /** Notes that a packet carries the current `forwarded` and `bufAlloc`. */
   told(): void {
     this.#lastTold = this.forwarded;
+    this.#allocTold = this.#bufAlloc;
   }
 
   /**
-   * True if the peer should be told of freed space by a packet of its own: there is something to tell, and what it
-   * believes to be free has fallen below half. (Our choice: one update per half window costs little and never lets
+   * True if the peer should be told of free space by a packet of its own: there is something to tell, and what it
+   * believes to be free has fallen below half of what there is. (Our choice: one update per half window costs little and never lets
    * a sender that still has work run dry.) `peerBufAlloc` is the peer's own buffer: Linux 7.2 sends no more than that
    * ahead even to a receiver that has more room (virtio_transport_has_space), and would wait for ever on a window
    * that only we know.
    */
   shouldTell(peerBufAlloc: number): boolean {
-    if (this.forwarded === this.#lastTold) return false;
-    const window = Math.min(this.bufAlloc, peerBufAlloc);
-    return (this.#received - this.#lastTold) >>> 0 > window / 2;
+    if (this.forwarded === this.#lastTold && this.#bufAlloc === this.#allocTold) return false;
+    const believed = Math.min(this.#allocTold, peerBufAlloc) - ((this.#received - this.#lastTold) >>> 0);
+    return believed < Math.min(this.#bufAlloc, peerBufAlloc) / 2;
   }
 }

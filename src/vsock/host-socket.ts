@@ -21,8 +21,9 @@ export class HostSocket {
   /** What enters the socket counts as forwarded here. */
   readonly #credit: ReceiveCredit;
   #spill: SpillRing | undefined;
-  /** The socket was not full yet, and may be made to hold more. */
-  #mayWiden: boolean;
+  readonly #widens: boolean;
+  /** The window that the socket was made to hold last. */
+  #widenedTo = 0;
   #outWatched = false;
 
   private constructor(
@@ -35,7 +36,7 @@ export class HostSocket {
     this.#loop = loop;
     this.#token = token;
     this.#credit = credit;
-    this.#mayWiden = widens;
+    this.#widens = widens;
   }
 
   /**
@@ -73,7 +74,7 @@ export class HostSocket {
     const taken = Math.max(written, 0);
     this.#credit.forward(taken);
     if (taken === batch.totalBytes) return 0;
-    if (this.#mayWiden) this.#widen();
+    if (this.#widens && this.#widenedTo < this.#credit.bufAlloc) this.#widen();
     return this.#keep(batch, taken);
   }
 
@@ -83,8 +84,8 @@ export class HostSocket {
    * allows no more than net.core.wmem_max; with less, the spill ring takes the rest.
    */
   #widen(): void {
-    this.#mayWiden = false;
     const { bufAlloc } = this.#credit;
+    this.#widenedTo = bufAlloc;
     if (sendBufferBytes(this.fd) < 2 * bufAlloc) setSendBuffer(this.fd, bufAlloc);
   }
 

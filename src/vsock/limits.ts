@@ -8,10 +8,12 @@ export interface SwitchLimits {
   /** Connections of one guest at a time, those still being set up or torn down included. */
   readonly maxConnections: number;
   /** `buf_alloc` that a new connection advertises: the bytes held for it when its host socket is full. */
+  readonly firstBufferBytes: number;
+  /** What it grows to while the guest sends so much at once that credit is what holds it up. */
   readonly bufferBytes: number;
   /** Whether a host socket that was full is made to hold as much as `buf_alloc`, so that a window fits into it. */
   readonly widensSockets: boolean;
-  /** Sum of the `buf_alloc` of all connections, above which new ones get less. A promise: nothing is set aside for it. */
+  /** Sum of the `buf_alloc` of all connections, near which none grows and new ones get less. A promise: nothing is set aside for it. */
   readonly totalBufferBytes: number;
   /** How long a connection may take to be set up, in either direction. */
   readonly connectTimeoutMs: number;
@@ -22,6 +24,7 @@ export interface SwitchLimits {
 /** Linux waits 2 s for a RESPONSE (VSOCK_DEFAULT_CONNECT_TIMEOUT) and 8 s for a RST (VSOCK_CLOSE_TIMEOUT). */
 export const DEFAULT_LIMITS: SwitchLimits = {
   maxConnections: 4096,
+  firstBufferBytes: 64 * 1024,
   bufferBytes: 1024 * 1024,
   widensSockets: true,
   totalBufferBytes: 1024 * 1024 * 1024,

@@ -100,6 +100,48 @@ describe("data from the guest", () => {
     }
   });
 
+  describe("that comes a window at a time", () => {
+    const FIRST = 16_384;
+    const LIMITS = { firstBufferBytes: FIRST, bufferBytes: 100_000, totalBufferBytes: 1_000_000 };
+    /** The window that the guest is told of when it has sent so many bytes at once. */
+    const windowAfter = (growing: SwitchRig, bytes: number, srcPort = 1): number => {
+      growing.enqueue({ op: Op.RW, srcPort }, Buffer.alloc(bytes));
+      growing.vsock.flush();
+      growing.guest({ op: Op.CREDIT_REQUEST, srcPort });
+      return growing.take().at(-1)?.header.bufAlloc ?? -1;
+    };
+
+    it("makes the window grow to its limit, as long as the host socket takes it", () => {
+      const growing = new SwitchRig(LIMITS);
+      try {
+        const host = growing.guestConnects({ srcPort: 1 });
+        assert.equal(windowAfter(growing, FIRST / 4 - 1), FIRST, "little at a time");
+        for (const window of [2 * FIRST, 4 * FIRST, 100_000, 100_000]) {
+          assert.equal(windowAfter(growing, FIRST), window);
+          while (host.readAll().length > 0) growing.settle();
+        }
+        growing.endpoints.sendBufferBytes = 4096;
+        const slow = growing.guestConnects({ srcPort: 2 });
+        assert.equal(windowAfter(growing, FIRST, 2), FIRST, "a host program that does not read");
+        slow.close();
+        host.close();
+      } finally {
+        growing.close();
+      }
+    });
+
+    it("makes it grow no further than the total of all connections allows", () => {
+      const growing = new SwitchRig({ ...LIMITS, totalBufferBytes: 8 * FIRST });
+      try {
+        const host = growing.guestConnects({ srcPort: 1 });
+        assert.equal(windowAfter(growing, FIRST), FIRST, "an eighth of what is left is less than it takes");
+        host.close();
+      } finally {
+        growing.close();
+      }
+    });
+  });
+
   it("beyond its credit resets the connection, and what was within is delivered", () => {
     const host = narrowConnection();
     const full = Buffer.alloc(65_536, "f");

@@ -198,8 +198,13 @@ export class SwitchRig {
     this.vsock = new VsockSwitch({
       loop: this.loop,
       guestCid: GUEST_CID,
-      // Tests say how much a socket holds.
-      limits: { ...DEFAULT_LIMITS, widensSockets: false, ...limits },
+      // Tests say how much a socket holds, and a window is whole from the start.
+      limits: {
+        ...DEFAULT_LIMITS,
+        widensSockets: false,
+        firstBufferBytes: Number.POSITIVE_INFINITY,
+        ...limits,
+      },
       endpoints: this.endpoints,
       log: createLogger({ level: "debug", sink: (record) => this.records.push(record), now: () => 0 }),
     });

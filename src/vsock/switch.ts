@@ -333,20 +333,28 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   #newConnection(hostPort: number, guestPort: number, state: "connecting" | "requesting"): Connection {
-    const left = this.limits.totalBufferBytes - this.#bufferBytesGiven;
-    // The last connections before the total is used up get ever smaller buffers instead of none.
-    const share = Math.max(
-      LEAST_BUFFER_BYTES,
-      Math.floor(left / 8 / LEAST_BUFFER_BYTES) * LEAST_BUFFER_BYTES,
-    );
-    const bufferBytes = Math.min(this.limits.bufferBytes, share);
+    const { bufferBytes: most, firstBufferBytes } = this.limits;
+    const bufferBytes = Math.min(most, firstBufferBytes, Math.max(LEAST_BUFFER_BYTES, this.#bufferShare));
     this.#bufferBytesGiven += bufferBytes;
     const connection = new Connection(this, hostPort, guestPort, state, bufferBytes);
     this.#table.add(connection);
     return connection;
   }
 
+  /** What one connection may be given at a time: near the total ever less, so that there is some for each. */
+  get #bufferShare(): number {
+    const left = this.limits.totalBufferBytes - this.#bufferBytesGiven;
+    return Math.floor(left / 8 / LEAST_BUFFER_BYTES) * LEAST_BUFFER_BYTES;
+  }
+
   // ---- what connections ask for ----
+
+  growBuffer(bytes: number): number {
+    const grown = Math.min(2 * bytes, this.limits.bufferBytes);
+    if (grown - bytes > this.#bufferShare) return bytes;
+    this.#bufferBytesGiven += grown - bytes;
+    return grown;
+  }
 
   controlDue(connection: Connection): void {
     this.#pump.addControl(connection);

@@ -44,7 +44,7 @@ export const SETTINGS = {
   "tx-buffer-size": {
     field: "txBufferBytes",
     argument: "BYTES",
-    help: "bytes that one connection may have in flight from the guest (default 1048576)",
+    help: "bytes that one connection may have in flight from the guest, once it needs them (default 1048576)",
   },
   "queue-size": {
     field: "queueSize",

@@ -44,10 +44,11 @@ export interface VmConfig {
 
 /**
  * What holds where nothing is said. CID, queue size and group are vhost-device-vsock's defaults, so that a
- * command line written for it means the same here; its 64 KiB buffer is not. A guest that has
- * used up its credit waits until two threads have been woken one after the other, 50 µs and more in a VM, in which a
- * Unix socket takes 200 KiB. With 1 MiB it is still sending when new credit comes (docs/performance.md). Linux guests
- * that send no more ahead than their own buffer, as from 7.2 on, use as much of it as that allows.
+ * command line written for it means the same here; its 64 KiB buffer is only what a connection begins with
+ * (`firstBufferBytes` in vsock/limits.ts). A guest that has used up its credit waits until two threads have been woken one
+ * after the other, 50 µs and more in a VM, in which a Unix socket takes 200 KiB. With 1 MiB it is still sending when new
+ * credit comes (docs/performance.md). Linux guests that send no more ahead than their own buffer, as from 7.2 on, use as much
+ * of it as that allows.
  */
 export const VM_DEFAULTS = {
   guestCid: 3,
