@@ -11,12 +11,15 @@ import { busyOf, type Effort } from "./effort.js";
 import { type Entry, entriesFor } from "./entries.js";
 import { Program } from "./program.js";
 import { Progress } from "./progress.js";
+import { missingRounds, quietRounds } from "./quiet-rounds.js";
 import { type BenchRecord, makeRecord, SIDES, type Side } from "./record.js";
 import { type RowName, rowsOf, SETTINGS, type Setting, type Work } from "./rows.js";
 
 export interface ContestOptions {
   readonly works: readonly Work[];
   readonly rounds: number;
+  /** How many rounds of a work may be played again because others kept the machine busy meanwhile; default none. */
+  readonly mostRepeats?: number;
   readonly durationMs: number;
   /** Before the rounds each side runs each work once, for so long; nothing is kept of it. */
   readonly warmUpMs: number;
@@ -49,7 +52,7 @@ export async function runContest(options: ContestOptions): Promise<ContestResult
     const entrants = await start(options, folder, stops);
     await play(options, entrants);
     const settings = SETTINGS.filter((setting) => entrants.some(({ entry }) => entry.settings.has(setting)));
-    return { records: settings.flatMap((setting) => recordsOf(setting, options.works, entrants)) };
+    return { records: settings.flatMap((setting) => recordsOf(setting, options, entrants)) };
   } finally {
     for (const stop of stops.reverse()) await stop();
     rmSync(folder, { recursive: true, force: true });
@@ -101,9 +104,14 @@ async function openDevice(
 }
 
 async function play(options: ContestOptions, entrants: readonly Entrant[]): Promise<void> {
-  const { works, rounds, durationMs, warmUpMs, onProgress } = options;
-  const each = async (ms: number, order: readonly Entrant[], take: boolean): Promise<void> => {
-    for (const work of works) {
+  const { works, rounds, durationMs, warmUpMs, mostRepeats = 0, onProgress } = options;
+  const each = async (
+    ms: number,
+    order: readonly Entrant[],
+    take: boolean,
+    wanted: readonly Work[] = works,
+  ): Promise<void> => {
+    for (const work of wanted) {
       for (const { contender, runs } of order) {
         if (!contender.can(work)) continue;
         const run = await contender.run(work, ms);
@@ -119,6 +127,23 @@ async function play(options: ContestOptions, entrants: readonly Entrant[]): Prom
     await each(durationMs, turned(entrants, round), true);
     onProgress?.(`round ${round + 1} of ${rounds} is done`);
   }
+  for (let repeat = 0; repeat < mostRepeats; repeat++) {
+    const wanted = works.filter((work) => missingRounds(disturbancesOf(work, entrants), rounds) > 0);
+    if (wanted.length === 0) return;
+    await each(durationMs, turned(entrants, rounds + repeat), true, wanted);
+    onProgress?.(`disturbed rounds were played again: ${wanted.join(", ")}`);
+  }
+}
+
+/** Of each round of a work, the most that the rest of the machine took while one of the sides ran, in processors. */
+function disturbancesOf(work: Work, entrants: readonly Entrant[]): number[] {
+  const all = entrants.flatMap(({ runs }) => {
+    const played = runs.get(work);
+    return played === undefined
+      ? []
+      : [played.map(({ effort }) => effort.otherSeconds / effort.measuredSeconds)];
+  });
+  return (all[0] ?? []).map((_, round) => Math.max(...all.map((each) => each[round])));
 }
 
 /** Who goes first, and who after whom, changes from round to round. */
@@ -130,7 +155,7 @@ function turned<T>(all: readonly T[], round: number): T[] {
 
 function recordsOf(
   setting: Setting,
-  works: readonly Work[],
+  { works, rounds }: ContestOptions,
   entrants: readonly Entrant[],
 ): readonly BenchRecord[] {
   const bySide = (side: Side): Entrant | undefined =>
@@ -140,7 +165,13 @@ function recordsOf(
     peer: bySide("peer")?.entry.advertisedBytes ?? null,
   };
   return works.flatMap((work) => {
-    const runsOf = (side: Side) => bySide(side)?.runs.get(work) ?? [];
+    const disturbances = disturbancesOf(work, entrants);
+    const kept = quietRounds(disturbances, rounds);
+    const runsOf = (side: Side) => {
+      const played = bySide(side)?.runs.get(work);
+      return played === undefined ? [] : kept.map((round) => played[round]);
+    };
+    const leftOut = disturbances.length - kept.length;
     const busy = Object.fromEntries(
       SIDES.flatMap((side) => {
         const efforts = runsOf(side).map(({ effort }) => effort);
@@ -151,7 +182,7 @@ function recordsOf(
       runsOf(side).flatMap(({ reading }) => reading[row] ?? []);
     return rowsOf(work).map((row) => {
       const found = { ours: values(row, "ours"), peer: values(row, "peer"), floor: values(row, "floor") };
-      return makeRecord(row, found, { setting, buffers, busy });
+      return makeRecord(row, found, { setting, buffers, busy, leftOut });
     });
   });
 }

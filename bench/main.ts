@@ -14,10 +14,10 @@ import { ROW_NAMES, type RowName, rowsOf, SETTINGS, type Setting, STATED_ROW_NAM
 import { measureStarts } from "./start.js";
 import { mostDisturbed, toBusyTable, toTable } from "./table.js";
 
-/** How much of everything: a whole run takes about nine minutes, the light one less than one. */
-const WHOLE = { rounds: 9, ms: 1000, warmUpMs: 400, memoryRounds: 3, starts: 15 };
+/** How much of everything: a whole run takes about ten minutes, the light one less than one. */
+const WHOLE = { rounds: 15, mostRepeats: 10, ms: 600, warmUpMs: 600, memoryRounds: 3, starts: 15 };
 // Less to warm up would measure a just-in-time compiler: it takes our device about that long to be compiled for a work.
-const QUICK = { rounds: 3, ms: 180, warmUpMs: 250, memoryRounds: 1, starts: 3 };
+const QUICK = { rounds: 3, mostRepeats: 0, ms: 180, warmUpMs: 250, memoryRounds: 1, starts: 3 };
 
 /** What the rest of the machine may take, in processors, before it is worth a word. */
 const QUIET = 0.1;
@@ -99,6 +99,7 @@ async function measure(): Promise<BenchRecord[]> {
       works,
       rounds: Number(values.rounds ?? amount.rounds),
       durationMs,
+      mostRepeats: amount.mostRepeats,
       warmUpMs: Math.max(durationMs, amount.warmUpMs),
       queueSize: Number(values["queue-size"]),
       peerProgram: peer,

@@ -53,6 +53,7 @@ describe("the records of the bench", () => {
       met: true,
       spread: { ours: 0, peer: 0, floor: null },
       rounds: 1,
+      leftOut: 0,
       buffers: { ours: null, peer: null },
       deviceBusy: { ours: null, peer: null },
       driverBusy: { ours: null, peer: null, floor: null },

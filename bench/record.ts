@@ -57,6 +57,8 @@ export interface BenchRecord {
   readonly spread: BySide<number | null>;
   /** How many values of ours the medians are of. */
   readonly rounds: number;
+  /** Rounds that do not count because others kept the machine busy meanwhile (`quiet-rounds.ts`). */
+  readonly leftOut: number;
   /** The buffers that were advertised, in bytes; null: not a row of a contest, or no peer. */
   readonly buffers: ByDevice<number | null>;
   /**
@@ -83,6 +85,7 @@ export interface About {
   readonly setting?: Setting;
   readonly buffers?: BenchRecord["buffers"];
   readonly busy?: Readonly<Partial<Record<Side, Busy>>>;
+  readonly leftOut?: number;
   readonly parts?: Readonly<Record<string, readonly number[]>>;
 }
 
@@ -90,7 +93,7 @@ const LEAST_BUSY = 0.005;
 
 export function makeRecord(name: RowName, values: Values, about: About = {}): BenchRecord {
   const row = ROWS[name];
-  const { setting = "default", buffers = { ours: null, peer: null }, busy = {}, parts } = about;
+  const { setting = "default", buffers = { ours: null, peer: null }, busy = {}, leftOut = 0, parts } = about;
   const middle = (side: Side): number | null =>
     values[side].length === 0 ? null : significant(median(values[side]));
   const ratio: Compared<number> = {
@@ -116,6 +119,7 @@ export function makeRecord(name: RowName, values: Values, about: About = {}): Be
     met: checks.length === 0 ? null : checks.every(Boolean),
     spread: bySide((side) => (values[side].length === 0 ? null : significant(spread(values[side]), 2))),
     rounds: values.ours.length,
+    leftOut,
     buffers,
     deviceBusy: byDevice((side) => rounded(busy[side]?.device, 3)),
     driverBusy: bySide((side) => rounded(busy[side]?.driver, 3)),

@@ -87,6 +87,7 @@ const RECORD: Shape = {
   met: "flag?",
   spread: BY_SIDE,
   rounds: "number",
+  leftOut: "number",
   buffers: BY_DEVICE,
   deviceBusy: BY_DEVICE,
   driverBusy: BY_SIDE,

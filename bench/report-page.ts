@@ -59,7 +59,7 @@ export function makeReport(results: Results): Report {
   if (stated !== undefined) parts.push("### Stated, without a bar", stated);
   parts.push(
     "### Every figure, and how far the rounds lie apart",
-    "Spread: (largest − smallest) ÷ median over the rounds.",
+    "Spread: (largest − smallest) ÷ median over the rounds. Left out: rounds in which something else took a quarter of a processor or more.",
     figuresTable(judged),
     "### Who was busy",
     "CPU time of each process over the time measured: 100 % is one processor, all of the time.",

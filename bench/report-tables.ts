@@ -125,6 +125,7 @@ export function figuresTable(judged: readonly Judged[]): string {
     ...["ours", "peer", "floor"].flatMap((side) => [figures(side), figures("spread")]),
     words("unit"),
     figures("rounds"),
+    figures("left out"),
   ];
   const rows = judged
     .filter(({ verdict }) => verdict !== "stated")
@@ -139,6 +140,7 @@ export function figuresTable(judged: readonly Judged[]): string {
       ]),
       record.unit,
       String(record.rounds),
+      String(record.leftOut),
     ]);
   return table(columns, rows);
 }
