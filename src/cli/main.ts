@@ -19,6 +19,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "serve the vsock device of one or several VMs",
     run: async (argv) => (await import("./serve.js")).serveCommand(argv),
   },
+  connect: {
+    summary: "join standard input and output with a port of a guest",
+    run: async (argv) => (await import("./connect.js")).connectCommand(argv),
+  },
   demo: {
     summary: "move data between a device and a built-in guest, and say what was negotiated",
     run: async (argv) => (await import("./demo.js")).demoCommand(argv),

@@ -13,6 +13,7 @@ export type UsageErrorCode =
   | "option-twice"
   | "option-conflict"
   | "argument-unexpected"
+  | "argument-missing"
   | "word-malformed"
   | "feature-unknown"
   | "nothing-to-compare"

@@ -31,6 +31,7 @@ export const libcCalls = {
   read: bind<[A, A, A]>("int64_t read(int, int64_t, size_t)"),
   write: bind<[A, A, A]>("int64_t write(int, int64_t, size_t)"),
   close: bind<[A]>("int close(int)"),
+  dup2: bind<[A, A]>("int dup2(int, int)"),
   readv: bind<[A, A, A]>("int64_t readv(int, int64_t, int)"),
   writev: bind<[A, A, A]>("int64_t writev(int, int64_t, int)"),
   epoll_create1: bind<[A]>("int epoll_create1(int)"),
