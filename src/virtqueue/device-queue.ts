@@ -6,6 +6,7 @@
 
 import type { Outcome } from "../memory/address.js";
 import type { AddressSpace } from "../memory/address-space.js";
+import type { SegmentList } from "../memory/segments.js";
 import type { Chain } from "./chain.js";
 import type { QueueFailure } from "./failure.js";
 
@@ -34,7 +35,7 @@ export interface HostReader {
 export interface SplitQueueSetup {
   /** The queue's number, for messages. */
   readonly index: number;
-  /** Power of 2, at most 32768. */
+  /** At most 32768; of a split queue a power of 2. */
   readonly size: number;
   readonly ringSpace: AddressSpace;
   /** Where descriptors point. */
@@ -50,6 +51,22 @@ export interface SplitQueueSetup {
   readonly eventIdx: boolean;
   /** VIRTIO_F_INDIRECT_DESC was negotiated. */
   readonly indirect: boolean;
+}
+
+/** What a packed queue is set up from. */
+export interface PackedQueueSetup extends Omit<SplitQueueSetup, "avail" | "used" | "base"> {
+  /** The areas that SET_VRING_ADDR names `avail` and `used`: what each side wants to hear of. */
+  readonly driverEvent: bigint;
+  readonly deviceEvent: bigint;
+  /** SET_VRING_BASE: the next descriptor to look at, and where the next used one goes, each with its wrap counter in bit 15. */
+  readonly availPosition: number;
+  readonly usedPosition: number;
+}
+
+/** Hears of each range of a ring's memory that the device has written: a migration's dirty log. */
+export interface RingLog {
+  /** `length` bytes from byte `offset` of the used ring (of a packed queue: of the area), which lies at `area`. */
+  wrote(area: SegmentList, offset: number, length: number): void;
 }
 
 export interface DeviceQueue {
@@ -88,6 +105,12 @@ export interface DeviceQueue {
 
   /** What GET_VRING_BASE answers. Chains in flight count as taken: push or unpop them first, or they are lost. */
   readonly nextAvail: number;
+
+  /** Of a packed queue: where the next used descriptor goes. Both have a wrap counter in bit 15. */
+  readonly nextUsed?: number | undefined;
+
+  /** Set while writes to the ring are logged. May change between bursts. */
+  ringLog?: RingLog | undefined;
 
   /** Set once the queue is broken, for good. */
   readonly failure: QueueFailure | undefined;

@@ -10,10 +10,12 @@ export type QueueFailureCode =
   | "ring-unreachable"
   /** The mapping of a ring tears its elements apart. */
   | "ring-torn"
-  /** `avail.idx` (or `used.idx`) moved by more than the queue can hold. */
+  /** `avail.idx` (or `used.idx`) moved by more than the queue can hold; packed: likewise, or a base beyond the ring. */
   | "index-jump"
   /** A head in the avail ring (or an id in the used ring) is no descriptor of this queue. */
   | "head-out-of-range"
+  /** Two chains with one buffer id (packed). */
+  | "id-in-flight"
   /** The used ring names a head that is not in flight. Driver side only. */
   | "head-not-in-flight"
   /** `next` points outside of its table. */

@@ -116,6 +116,8 @@ export interface RigOptions {
   readonly eventIdx?: boolean;
   /** VIRTIO_F_INDIRECT_DESC; the driver has tables either way. */
   readonly indirect?: boolean;
+  /** VIRTIO_F_IN_ORDER. */
+  readonly inOrder?: boolean;
   readonly firstIndex?: number;
   readonly tableEntries?: number;
   /** The order of the pages; by default as the driver sees them. Called with how many there are. */
@@ -132,6 +134,8 @@ export interface Rig {
   readonly deviceSetup: SplitQueueSetup;
   /** The memory as the driver sees it. */
   readonly bytes: Uint8Array;
+  /** Where the driver sees byte `offset` of it. */
+  readonly hostOf: (offset: number) => number;
   /** Offsets of the areas, the tables and of the free room for buffers within the memory. */
   readonly at: {
     readonly desc: number;
@@ -172,6 +176,7 @@ export function makeRig(options: RigOptions = {}): Rig {
     avail: driverHost + at.avail,
     used: driverHost + at.used,
     eventIdx,
+    inOrder: options.inOrder ?? false,
     tables: { host: driverHost + tables, bus: BUS_BASE + BigInt(tables), entries } satisfies IndirectTables,
     firstIndex,
   });
@@ -190,7 +195,7 @@ export function makeRig(options: RigOptions = {}): Rig {
   };
   const device = new SplitDeviceQueue(deviceSetup);
   const bytes = new Uint8Array(view(driverHost, order.length * PAGE_BYTES));
-  return { space, driver, device, deviceSetup, bytes, at };
+  return { space, driver, device, deviceSetup, bytes, hostOf: (offset) => driverHost + offset, at };
 }
 
 export function inOrder(pages: number): number[] {

@@ -67,6 +67,11 @@ export class RingArea {
     return Outcome.OK;
   }
 
+  /** Where the area lies on the host. */
+  get resolved(): SegmentList {
+    return this.#resolved;
+  }
+
   /** Reads the 16-bit field at `offset`: acquire, sequentially consistent. */
   load16(offset: number): number {
     const at = this.base + offset;
@@ -77,6 +82,18 @@ export class RingArea {
   store16(offset: number, value: number): void {
     const at = this.base + offset;
     Atomics.store(this.words16[at >>> this.shift], (at & this.mask) >>> 1, value);
+  }
+
+  /** Reads the 32-bit field at `offset`, as `load16`. Only of areas with elements of 4 bytes. */
+  load32(offset: number): number {
+    const at = this.base + offset;
+    return Atomics.load(this.words32[at >>> this.shift], (at & this.mask) >>> 2);
+  }
+
+  /** Writes the 32-bit field at `offset`, as `store16`. */
+  store32(offset: number, value: number): void {
+    const at = this.base + offset;
+    Atomics.store(this.words32[at >>> this.shift], (at & this.mask) >>> 2, value);
   }
 
   /** Forgets the views: what they show is no longer ours to touch. */

@@ -6,7 +6,9 @@
  * The free list and chain lengths are kept outside of shared memory, so whatever the device writes, the driver
  * stays whole. Ordering is the mirror of `split-device-queue.ts`: indexes through Atomics, entries plain.
  */
+import type { DriverQueue } from "./driver-queue.js";
 import type { QueueFailure, QueueFailureCode } from "./failure.js";
+import { InOrderBatch } from "./in-order-batch.js";
 import { AVAIL_NO_INTERRUPT, DescFlag, isQueueSize, passesEvent, USED_NO_NOTIFY } from "./layout.js";
 import { high32, low32, type SplitDriverMemory, SplitDriverRings } from "./split-driver-rings.js";
 
@@ -21,13 +23,15 @@ export interface SplitDriverSetup extends SplitDriverMemory {
   readonly index: number;
   /** VIRTIO_F_EVENT_IDX was negotiated. */
   readonly eventIdx: boolean;
+  /** VIRTIO_F_IN_ORDER was negotiated: one used element may stand for a batch, descriptors are taken in order. */
+  readonly inOrder?: boolean;
   /** The index that both rings start from, 0 after a reset. The driver writes it into both. */
   readonly firstIndex?: number;
 }
 
 const NONE = -1;
 
-export class SplitDriverQueue<Token = undefined> {
+export class SplitDriverQueue<Token = undefined> implements DriverQueue {
   readonly index: number;
   readonly size: number;
   /** The memory beneath, unchecked. */
@@ -40,9 +44,11 @@ export class SplitDriverQueue<Token = undefined> {
   readonly #eventIdx: boolean;
   readonly #slotMask: number;
   readonly #tableEntries: number;
+  readonly #batch: InOrderBatch | undefined;
 
   /** The free list, and for each descriptor the one that follows it, in its chain or in the list. */
   #freeHead = 0;
+  #freeTail: number;
   #free: number;
   readonly #next: Uint16Array;
   /** Descriptors that a chain in flight occupies, by head; 0: not in flight. */
@@ -61,6 +67,7 @@ export class SplitDriverQueue<Token = undefined> {
   #last = NONE;
   #count = 0;
   #inTable = false;
+  #writableBytes = 0;
 
   constructor(setup: SplitDriverSetup) {
     if (!isQueueSize(setup.size))
@@ -72,7 +79,9 @@ export class SplitDriverQueue<Token = undefined> {
     this.#eventIdx = setup.eventIdx;
     this.#slotMask = size - 1;
     this.#tableEntries = setup.tables?.entries ?? 0;
+    this.#batch = setup.inOrder === true ? new InOrderBatch(size) : undefined;
     this.#free = size;
+    this.#freeTail = size - 1;
     this.#next = new Uint16Array(size);
     for (let i = 0; i < size; i++) this.#next[i] = i + 1;
     this.#occupied = new Uint16Array(size);
@@ -118,24 +127,38 @@ export class SplitDriverQueue<Token = undefined> {
     this.#last = NONE;
     this.#count = 0;
     this.#inTable = inTable;
+    this.#writableBytes = 0;
     return true;
   }
 
   /** Adds a buffer at `high * 2^32 + low` to the chain begun. False: no room; begin another chain later. */
   put(low: number, high: number, length: number, writable: boolean): boolean {
     const flags = writable ? DescFlag.WRITE : 0;
+    if (writable) this.#writableBytes += length;
     const rings = this.rings;
     if (this.#inTable) {
       if (this.#count === this.#tableEntries) return false;
       if (this.#count > 0) rings.linkTableEntry(this.#head, this.#count - 1);
       rings.setTableEntry(this.#head, this.#count, low, high, length, flags);
     } else {
-      if (this.#count === this.#free) return false;
-      const index = this.#last === NONE ? this.#head : this.#next[this.#last];
-      if (this.#last !== NONE) rings.link(this.#last, index);
-      rings.setDescriptor(index, low, high, length, flags);
-      this.#last = index;
+      return this.#putDescriptor(low, high, length, flags);
     }
+    this.#count++;
+    return true;
+  }
+
+  putTable(low: number, high: number, entryBytes: number, writableBytes: number): boolean {
+    this.#writableBytes += writableBytes;
+    return this.#putDescriptor(low, high, entryBytes, DescFlag.INDIRECT);
+  }
+
+  #putDescriptor(low: number, high: number, length: number, flags: number): boolean {
+    if (this.#count === this.#free) return false;
+    const rings = this.rings;
+    const index = this.#last === NONE ? this.#head : this.#next[this.#last];
+    if (this.#last !== NONE) rings.link(this.#last, index);
+    rings.setDescriptor(index, low, high, length, flags);
+    this.#last = index;
     this.#count++;
     return true;
   }
@@ -153,6 +176,7 @@ export class SplitDriverQueue<Token = undefined> {
     // Without tokens the array stays empty; with them a chain without one must not inherit its predecessor's.
     if (token !== undefined || this.#tokens.length > 0) this.#tokens[head] = token;
     this.#inFlight++;
+    this.#batch?.added(head, this.#writableBytes);
     this.offer(head);
     return head;
   }
@@ -186,11 +210,13 @@ export class SplitDriverQueue<Token = undefined> {
   /** Takes the next returned chain: its head, with `usedLength`, or -1 if there is none or the device broke a rule. */
   pollUsed(): number {
     if (this.failure !== undefined) return -1;
+    const batch = this.#batch;
     const rings = this.rings;
     const waiting = (rings.usedIndex - this.#usedNext) & 0xffff;
     if (waiting === 0) return -1;
     if (waiting > this.#inFlight)
       return this.#fail("index-jump", `used.idx is ${waiting} ahead, ${this.#inFlight} chains are in flight`);
+    if (batch?.isOpen === true) return this.#takeOfBatch(batch);
     const slot = this.#usedNext & this.#slotMask;
     const head = rings.usedId(slot);
     const length = rings.usedLength(slot);
@@ -200,7 +226,20 @@ export class SplitDriverQueue<Token = undefined> {
         "head-not-in-flight",
         `used element ${slot} names id ${head}, which is not in flight`,
       );
+    if (batch !== undefined) {
+      batch.open(head, length);
+      return this.#takeOfBatch(batch);
+    }
     this.usedLength = length;
+    this.#usedNext = (this.#usedNext + 1) & 0xffff;
+    this.#release(head);
+    return head;
+  }
+
+  /** With IN_ORDER a used element returns all chains up to its id; `used.idx` counts each of them. */
+  #takeOfBatch(batch: InOrderBatch): number {
+    const head = batch.take();
+    this.usedLength = batch.length;
     this.#usedNext = (this.#usedNext + 1) & 0xffff;
     this.#release(head);
     return head;
@@ -237,8 +276,15 @@ export class SplitDriverQueue<Token = undefined> {
     this.#occupied[head] = 0;
     let last = head;
     for (let i = 1; i < taken; i++) last = this.#next[last];
-    this.#next[last] = this.#freeHead;
-    this.#freeHead = head;
+    if (this.#batch === undefined) {
+      this.#next[last] = this.#freeHead;
+      this.#freeHead = head;
+    } else {
+      // 2.7.5.1: with IN_ORDER each descriptor's next is the one behind it, so they come round in order.
+      if (this.#free === 0) this.#freeHead = head;
+      else this.#next[this.#freeTail] = head;
+      this.#freeTail = last;
+    }
     this.#free += taken;
     this.#inFlight--;
   }
