@@ -120,6 +120,8 @@ function fill(list: SegmentList, pieces: Pieces): void {
 
 export class ListBackendQueue implements BackendQueue {
   notifications = 0;
+  driverFeatures = 0n;
+  readonly dirtyLog = undefined;
   broken: QueueFailure | undefined;
 
   constructor(
@@ -133,8 +135,9 @@ export class ListBackendQueue implements BackendQueue {
     return this.queue.index;
   }
 
-  notify(): void {
+  notify(): boolean {
     this.notifications++;
+    return true;
   }
 
   fail(failure: QueueFailure): void {

@@ -4,6 +4,7 @@
  */
 import type { IovecList } from "../linux/iovec.js";
 import { Outcome } from "../memory/address.js";
+import type { DirtyLog } from "../memory/dirty-log.js";
 import type { SegmentList } from "../memory/segments.js";
 import type { BackendQueue } from "../vhost/backend-device.js";
 import { Chain } from "../virtqueue/chain.js";
@@ -29,11 +30,14 @@ export class GuestReceiveRing implements ReceiveRing {
   #room = 0;
   /** What a device found wrong with a buffer, in the ring's own terms. */
   failure: QueueFailure | undefined;
+  /** Set for a round while what is written is logged. */
+  #dirtyLog: DirtyLog | undefined;
 
   constructor(readonly backend: BackendQueue) {}
 
   /** Makes the ring reachable; false if it is not (yet). Begins a round of `take`, which `finish` ends. */
   prepare(): boolean {
+    this.#dirtyLog = this.backend.dirtyLog;
     return this.backend.queue.prepare() === Outcome.OK;
   }
 
@@ -92,6 +96,9 @@ export class GuestReceiveRing implements ReceiveRing {
     } else {
       this.#scatterHeader(chain.writable, header);
     }
+    // The payload is there already.
+    if (this.#dirtyLog !== undefined)
+      this.#dirtyLog.markSegments(chain.writable, 0, HEADER_BYTES + header.len);
     this.backend.queue.push(chain.head, HEADER_BYTES + header.len);
     this.#room -= chain.writable.totalBytes - HEADER_BYTES;
     this.#first = (this.#first + 1) & CHAIN_MASK;

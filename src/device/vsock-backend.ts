@@ -10,12 +10,13 @@ import type { Logger } from "../log/logger.js";
 import type { BackendDevice, BackendQueue } from "../vhost/backend-device.js";
 import { encodeVsockConfig, F, maskOf, VSOCK_QUEUE, VSOCK_QUEUE_COUNT } from "../virtio/index.js";
 import type { VsockSwitch } from "../vsock/switch.js";
+import { EventQueue } from "./event-queue.js";
 import { GuestReceiveRing } from "./guest-receive-ring.js";
 import { TransmitQueue } from "./transmit-queue.js";
 
 /**
- * What is implemented and tested; bits 30 and 33 are the session's. No vsock bit is among them: without any,
- * stream sockets are implied (virtio 1.4, 5.10.3).
+ * The bit of stream sockets is not offered, as by Linux vhost-vsock: no driver acknowledges it, and a device "MAY act"
+ * as if it were negotiated (virtio 1.4, 5.10.3), which this one does.
  */
 const OFFERED_FEATURES = maskOf(F.VERSION_1, F.INDIRECT_DESC, F.EVENT_IDX);
 
@@ -24,6 +25,12 @@ const MOST_PACKETS_A_PUMP = 1024;
 
 /** How often a ring without a kick descriptor is looked at. */
 const POLL_MS = 1;
+
+/**
+ * How long packets are held for a driver that was told of a transport reset and has not handled it: what it opened
+ * before would end with the old connections. Our choice; a driver handles it in microseconds, unless its VM is paused.
+ */
+const EVENT_HANDLING_MS = 1000;
 
 /** What it takes to watch one queue's kicks. */
 interface Watch {
@@ -46,6 +53,18 @@ export class VsockBackend implements BackendDevice {
   #starved = false;
   /** The switch was already reset since the queues were last stopped. */
   #restartSeen = false;
+  #event: EventQueue | undefined;
+  /**
+   * The driver has connections that are gone: it is to be told, if the event queue is ours. `handling`: it was told,
+   * and packets wait until it has taken notice, or until `#giveUpAtMs`.
+   */
+  #transportReset: "none" | "due" | "handling" = "none";
+  /** The event queue had no buffer, or none that is mapped. */
+  #eventWaits = false;
+  /** Packets went to or came from the guest since the event became due. */
+  #talkedSinceDue = false;
+  #giveUpAtMs = 0;
+  #handlingTimer: Timer | undefined;
 
   constructor(
     private readonly loop: EventLoop,
@@ -73,8 +92,8 @@ export class VsockBackend implements BackendDevice {
       this.#transmit = new TransmitQueue(this.vsock, backend);
       this.#transmitDue = true;
     } else {
-      // The event queue: nothing is sent on it, and its buffers wait.
-      return;
+      this.#event = new EventQueue(backend);
+      this.#eventWaits = false;
     }
     this.#watch(backend);
     this.loop.requestTurn();
@@ -82,21 +101,38 @@ export class VsockBackend implements BackendDevice {
 
   /**
    * A ring that goes on where it was stopped belongs to the driver that was running: a VM was paused. One that starts
-   * elsewhere belongs to a new driver (reboot, module reloaded), who knows nothing of the connections. Nothing else
+   * at 0 belongs to a new driver (reboot, module reloaded), who knows nothing of the connections. Nothing else
    * tells: QEMU 7.2 sends no reset in between. (A wrong guess needs a driver whose index has wrapped to exactly 0;
-   * its guest answers the stale packets with resets.)
+   * its guest answers the stale packets with resets.) One that starts anywhere else belongs to a driver that has been
+   * running without us: this program was restarted, or the VM's state restored. Its connections are gone, and it does
+   * not know.
    */
   #recogniseDriver(backend: BackendQueue): void {
     const stoppedAt = this.#stoppedAt.get(backend.index);
+    const position = backend.queue.nextAvail;
     this.#stoppedAt.delete(backend.index);
-    if (stoppedAt === undefined || stoppedAt === backend.queue.nextAvail || this.#restartSeen) return;
+    if (stoppedAt === position) return;
+    if (position !== 0) this.#transportResetIsDue();
+    if (stoppedAt === undefined || this.#restartSeen) return;
     this.#restartSeen = true;
-    this.vsock.reset("the guest's driver started anew");
+    this.vsock.reset(position === 0 ? "the guest's driver started anew" : "the guest's state was restored");
+  }
+
+  #transportResetIsDue(): void {
+    if (this.#transportReset === "due") return;
+    this.#setTransportReset("due");
+    this.#talkedSinceDue = false;
+    this.#eventWaits = false;
+  }
+
+  #setTransportReset(state: "none" | "due" | "handling"): void {
+    this.#transportReset = state;
+    this.#handlingTimer?.cancel();
+    this.#handlingTimer = undefined;
   }
 
   #watch(backend: BackendQueue): void {
-    const onKick =
-      backend.index === VSOCK_QUEUE.rx ? () => this.#receiveKicked() : () => this.#transmitKicked();
+    const onKick = this.#onKick[backend.index];
     const token = backend.kickFd < 0 ? -1 : this.#watchEventfd(backend, onKick);
     if (token >= 0) this.#watches.set(backend.index, { fd: backend.kickFd, token, poll: undefined });
     else this.#watches.set(backend.index, { fd: -1, token: 0, poll: this.#pollLater(backend.index, onKick) });
@@ -119,13 +155,18 @@ export class VsockBackend implements BackendDevice {
     });
   }
 
-  #receiveKicked(): void {
-    this.#starved = false;
-  }
-
-  #transmitKicked(): void {
-    this.#transmitDue = true;
-  }
+  /** By queue: receive, transmit, event. */
+  readonly #onKick: readonly (() => void)[] = [
+    () => {
+      this.#starved = false;
+    },
+    () => {
+      this.#transmitDue = true;
+    },
+    () => {
+      this.#eventWaits = false;
+    },
+  ];
 
   queueStopped(index: number): void {
     const watch = this.#watches.get(index);
@@ -134,26 +175,31 @@ export class VsockBackend implements BackendDevice {
       watch.poll?.cancel();
       if (watch.fd >= 0) this.loop.unwatch(watch.fd, watch.token);
     }
-    const stopped = index === VSOCK_QUEUE.rx ? this.#receive?.backend : this.#transmit?.backend;
-    if (stopped !== undefined && index <= VSOCK_QUEUE.tx) this.#stoppedAt.set(index, stopped.queue.nextAvail);
+    const stopped = [this.#receive, this.#transmit, this.#event][index];
+    if (stopped !== undefined) this.#stoppedAt.set(index, stopped.backend.queue.nextAvail);
     this.#restartSeen = false;
     if (index === VSOCK_QUEUE.rx) this.#receive = undefined;
     else if (index === VSOCK_QUEUE.tx) this.#transmit = undefined;
+    else this.#event = undefined;
+    if (this.#event === undefined && this.#transportReset === "handling") this.#setTransportReset("none");
   }
 
   memoryAvailable(): void {
     this.#starved = false;
     this.#transmitDue = true;
+    this.#eventWaits = false;
     this.loop.requestTurn();
   }
 
   reset(): void {
     this.#stoppedAt.clear();
+    this.#setTransportReset("none");
     this.vsock.reset("the guest reset the device");
   }
 
   sessionEnded(reason: string): void {
     this.#stoppedAt.clear();
+    this.#setTransportReset("none");
     this.vsock.reset(`the VMM's session ended: ${reason}`);
     this.detach();
     this.ended();
@@ -166,6 +212,7 @@ export class VsockBackend implements BackendDevice {
 
   /** After the events of a wake-up: guest to host first, as it may make answers due. */
   #work(): void {
+    if (this.#transportReset !== "none" && this.#tellOfReset()) return;
     const transmit = this.#transmit;
     if (transmit !== undefined && (this.#transmitDue || (transmit.heldBack && this.vsock.acceptsPackets))) {
       this.#transmitDue = transmit.run();
@@ -174,6 +221,45 @@ export class VsockBackend implements BackendDevice {
     if (this.#receive !== undefined && this.vsock.hasWork && !this.#starved) this.#pump(this.#receive);
     // Room for answers may have been what held packets back.
     if (this.#transmit?.heldBack === true && this.vsock.acceptsPackets) this.loop.requestTurn();
+  }
+
+  /** Sees to it that the driver hears that its connections are gone. True while packets have to wait for that. */
+  #tellOfReset(): boolean {
+    const event = this.#event;
+    if (event === undefined || this.#eventWaits) {
+      this.#talkedSinceDue = true;
+      return false;
+    }
+    if (this.#transportReset === "due") return this.#writeReset(event);
+    if (!event.isHandled && this.loop.timers.now() < this.#giveUpAtMs) return true;
+    this.#setTransportReset("none");
+    return false;
+  }
+
+  #writeReset(event: EventQueue): boolean {
+    const outcome = event.writeReset();
+    this.#eventWaits = outcome === "waits";
+    if (outcome === "broken") this.#setTransportReset("none");
+    if (outcome !== "written") {
+      this.#talkedSinceDue = true;
+      return false;
+    }
+    this.log.log({
+      event: "transport-reset",
+      message: "the guest's driver was told that its connections are gone",
+    });
+    // What was opened meanwhile ends at the guest's side with the rest.
+    if (this.#talkedSinceDue) this.vsock.reset("the guest was told that its connections are gone");
+    this.#setTransportReset("handling");
+    this.#giveUpAtMs = this.loop.timers.now() + EVENT_HANDLING_MS;
+    this.#awaitHandling();
+    return true;
+  }
+
+  /** The driver need not kick when it is done, so it is looked at. A turn of the loop does the rest (`#work`). */
+  #awaitHandling(): void {
+    this.#handlingTimer = this.loop.setTimer(POLL_MS, () => this.#awaitHandling());
+    this.loop.requestTurn();
   }
 
   #pump(ring: GuestReceiveRing): void {

@@ -53,6 +53,18 @@ export const EVENTS = {
     level: "warn",
     text: "A virtqueue is started and enabled, addresses are not translated, and a part of the ring does not lie in the memory that the front-end shares. Or its addresses were set before a SET_FEATURES that changed what they mean. It does not run; it starts once memory or addresses have come that fit. The front-end is told through the ring's error eventfd.",
   },
+  "transport-reset": {
+    level: "info",
+    text: "A driver goes on running whose connections are gone: this program was restarted under it, or the VM's state was restored. It was told so on the event queue (VIRTIO_VSOCK_EVENT_TRANSPORT_RESET), asks for its context id anew and ends its connections; listeners stay. Only where the VMM hands the event queue over (crosvm, cloud-hypervisor, QEMU's generic device); QEMU's vhost-user-vsock keeps it, and the guest then learns of each connection by a reset when it uses it.",
+  },
+  "dirty-log": {
+    level: "info",
+    text: "The VMM migrates its guest, or has ended or given up a migration: from now on the device notes each page of guest memory that it writes, or no longer.",
+  },
+  "dirty-log-too-short": {
+    level: "error",
+    text: "While a VMM migrates its guest, the device wrote to guest memory beyond the end of the dirty log that the VMM had set up. Such pages may arrive stale: the VMM has a log shorter than its memory. Logged once for each log.",
+  },
   "message-refused": {
     level: "warn",
     text: "A vhost-user message was malformed, unknown, or not allowed at this point. It was answered as the vhost-user document asks; the record names the message and the rule.",

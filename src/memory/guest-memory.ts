@@ -38,6 +38,8 @@ export class GuestMemory {
   /** The regions by their addresses, for the hot path of `table-space.ts` to look up. */
   readonly byGpa: RangeTable;
   readonly byUva: RangeTable;
+  /** Where the host has mapped them, for the dirty log: from there to the guest-physical address. */
+  readonly byHost: RangeTable;
 
   readonly #regions: Region[] = [];
   readonly #removalListeners: ((region: Region) => void)[] = [];
@@ -47,6 +49,7 @@ export class GuestMemory {
     this.mostRegions = options.mostRegions ?? MOST_REGIONS;
     this.byGpa = new RangeTable(this.mostRegions);
     this.byUva = new RangeTable(this.mostRegions);
+    this.byHost = new RangeTable(this.mostRegions);
     this.views = new HostViews(this.#regions);
   }
 
@@ -201,12 +204,14 @@ export class GuestMemory {
     this.#regions.push(region);
     this.byGpa.insert(region.gpa, region.gpa + region.size, region.host);
     this.byUva.insert(region.uva, region.uva + region.size, region.host);
+    this.byHost.insert(region.host, region.host + region.size, region.gpa);
   }
 
   #leave(region: Region, index: number): void {
     this.#regions.splice(index, 1);
     this.byGpa.remove(region.gpa);
     this.byUva.remove(region.uva);
+    this.byHost.remove(region.host);
     this.generation++;
     this.views.forget(region);
     park(region.mappingAddress, region.mappingLength);

@@ -12,6 +12,7 @@ import { SegmentList } from "../memory/segments.js";
 import { TableSpace } from "../memory/table-space.js";
 import { type AccessWatcher, type WatchedAccess, WatchedSpace } from "../memory/watched-space.js";
 import type { ModelledDevice } from "../profiles/device-profile.js";
+import { DirtyLogging } from "../vhost/dirty-logging.js";
 import type { RingAddresses, RingState } from "../vhost/ring-state.js";
 import { type RingSpaces, Rings } from "../vhost/rings.js";
 import { IOTLB_TYPE, type IotlbMessage } from "../vhost/wire/index.js";
@@ -69,7 +70,9 @@ export class VhostModel {
   constructor(parts: VhostModelParts) {
     this.#parts = parts;
     this.misses = new MissLedger(!this.#isLikeLinux);
-    this.rings = new Rings(parts.plane, this.memory.views, parts.log, () => {});
+    // Nothing turns it on: logging is not modelled.
+    const logging = new DirtyLogging(this.memory, parts.log, () => {});
+    this.rings = new Rings(parts.plane, this.memory.views, parts.log, logging, () => {});
   }
 
   /** Addresses go through the IOTLB. */

@@ -4,6 +4,7 @@
  * Must not know what a device does with its queues.
  */
 
+import type { DirtyLog } from "../memory/dirty-log.js";
 import type { DeviceQueue, HostReader } from "../virtqueue/device-queue.js";
 import type { QueueFailure } from "../virtqueue/failure.js";
 import type { TranslationOption } from "./translation.js";
@@ -44,12 +45,19 @@ export interface BackendDevice {
 export interface BackendQueue {
   readonly index: number;
   readonly queue: DeviceQueue;
+  /** The virtio features that the driver has acknowledged. */
+  readonly driverFeatures: bigint;
   /** Eventfd that the driver's kicks signal, non-blocking; -1 if there is none and the ring has to be polled. */
   readonly kickFd: number;
+  /**
+   * Where the device notes what it has written into buffers, once it has, and before it publishes them; undefined while
+   * nothing is logged, which may change between bursts.
+   */
+  readonly dirtyLog: DirtyLog | undefined;
   /** Reads what a resolved chain points at. */
   readonly views: HostReader;
-  /** Signals the call eventfd if the driver wants to know of what was published. Call it once a burst. */
-  notify(): void;
+  /** Signals the call eventfd if the driver wants to know of what was published: true if so. Call it once a burst. */
+  notify(): boolean;
   /**
    * The ring is broken: logs it, signals the error eventfd and stops the ring (`queueStopped` is called before this
    * returns). The front-end has to set it up anew.

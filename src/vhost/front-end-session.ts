@@ -18,6 +18,7 @@ import {
   type MemRegion,
   type PayloadKind,
   type PayloadOf,
+  VRING_FLAG_LOG,
 } from "./wire/index.js";
 
 /** A region of guest memory as a front-end shares it. */
@@ -118,6 +119,16 @@ export class FrontEndSession extends FrontEndConnection {
     this.tell("REM_MEM_REG", { kind: "memRegion", region: wireRegion(region) }, fds);
   }
 
+  /** Shares the dirty log: `size` bytes from `offset` of the file behind `fd`. True if the back-end took it. */
+  setLogBase(fd: number, size: bigint, offset = 0n): boolean {
+    const answer = this.request("SET_LOG_BASE", { kind: "log", size, offset }, { fds: [fd] });
+    return answer.kind === "none" || resultOf(answer) === 0n;
+  }
+
+  setLogFd(fd: number): void {
+    this.tell("SET_LOG_FD", { kind: "none" }, [fd]);
+  }
+
   // ---- rings ---------------------------------------------------------------------------------------------------
 
   setVringNum(index: number, num: number): void {
@@ -128,8 +139,10 @@ export class FrontEndSession extends FrontEndConnection {
     this.tell("SET_VRING_BASE", { kind: "vringState", index, num });
   }
 
-  setVringAddr(index: number, { desc, avail, used }: RingAddresses, log = 0n): void {
-    this.tell("SET_VRING_ADDR", { kind: "vringAddr", index, flags: 0, desc, used, avail, log });
+  /** `log`: where writes to the used ring are logged; left out, they are not. */
+  setVringAddr(index: number, { desc, avail, used }: RingAddresses, log?: bigint): void {
+    const flags = log === undefined ? 0 : VRING_FLAG_LOG;
+    this.tell("SET_VRING_ADDR", { kind: "vringAddr", index, flags, desc, used, avail, log: log ?? 0n });
   }
 
   setVringKick(index: number, fd?: number): void {
@@ -193,6 +206,11 @@ export class FrontEndSession extends FrontEndConnection {
 
 function wireRegion({ guestAddress, size, userAddress, mmapOffset }: Omit<SharedRegion, "fd">): MemRegion {
   return { guestAddress, size, userAddress, mmapOffset };
+}
+
+function resultOf(answer: Answered): bigint {
+  if (answer.kind === "ack") return answer.result;
+  return answer.kind === "reply" && answer.payload.kind === "u64" ? answer.payload.value : 1n;
 }
 
 function expectReply<K extends PayloadKind>(name: string, answer: Answered, kind: K): PayloadOf<K> {

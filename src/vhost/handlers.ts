@@ -16,6 +16,7 @@ import {
   setProtocolFeatures,
 } from "./feature-messages.js";
 import { iotlbMessage, setBackendReqFd } from "./iotlb-messages.js";
+import { setLogBase, setLogFd } from "./log-messages.js";
 import { addMemReg, getMaxMemSlots, remMemReg, setMemTable } from "./memory-messages.js";
 import {
   getVringBase,
@@ -35,6 +36,8 @@ export const HANDLERS: Readonly<Partial<Record<FrontendMessageName, Handler>>> =
   SET_OWNER: setOwner,
   RESET_OWNER: resetOwner,
   SET_MEM_TABLE: setMemTable,
+  SET_LOG_BASE: setLogBase,
+  SET_LOG_FD: setLogFd,
   SET_VRING_NUM: setVringNum,
   SET_VRING_ADDR: setVringAddr,
   SET_VRING_BASE: setVringBase,

@@ -9,7 +9,7 @@ import { type Answer, DONE, type Handler, refused, reply, taking } from "./answe
 import type { ReceivedFds } from "./descriptors.js";
 import type { RingState } from "./ring-state.js";
 import type { SessionCore } from "./session-core.js";
-import { decodeSplitBase, type PayloadKind, type PayloadOf } from "./wire/index.js";
+import { decodeSplitBase, type PayloadKind, type PayloadOf, VRING_FLAG_LOG } from "./wire/index.js";
 
 /** A handler of a message that names a ring, which has to exist. */
 function onRing<K extends PayloadKind>(
@@ -42,13 +42,23 @@ export const setVringNum = onRing("vringState", (session, ring, { num }) => {
 
 export const setVringBase = onRing("vringState", (_session, ring, { num }) => {
   if (ring.running !== undefined) return refused(RUNS);
-  ring.base = decodeSplitBase(num);
+  ring.base = num;
   ring.broken = false;
   return DONE;
 });
 
-/** Allowed while the ring runs: it goes on at its position, with the new addresses. */
-export const setVringAddr = onRing("vringAddr", (session, ring, { desc, avail, used }) => {
+/**
+ * Allowed while the ring runs: it goes on at its position, with the new addresses. A migration turns logging of the
+ * used ring on and off by it, with the addresses as they were.
+ */
+export const setVringAddr = onRing("vringAddr", (session, ring, { desc, avail, used, flags, log }) => {
+  ring.logAddress = (flags & VRING_FLAG_LOG) === 0 ? undefined : log;
+  const before = ring.addresses;
+  if (before !== undefined && before.desc === desc && before.avail === avail && before.used === used) {
+    ring.broken = false;
+    session.ringLogsChanged();
+    return DONE;
+  }
   session.rings.stop(ring, "its addresses were set anew");
   ring.addresses = { desc, avail, used };
   ring.voided = undefined;

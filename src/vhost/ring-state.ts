@@ -23,9 +23,11 @@ export interface RingAddresses {
 export class RingState {
   /** Number of descriptors; 0 until SET_VRING_NUM. */
   size = 0;
-  /** Where to go on: SET_VRING_BASE, or where the ring was stopped. */
+  /** Where to go on: SET_VRING_BASE, or where the ring was stopped, in the form of these messages (wire/vring-base.ts). */
   base = 0;
   addresses: RingAddresses | undefined;
+  /** SET_VRING_ADDR: where writes to the used ring are logged, in guest-physical addresses; undefined if nowhere. */
+  logAddress: bigint | undefined;
   /** Why addresses that were set mean nothing any more, until SET_VRING_ADDR comes again. */
   voided: string | undefined;
   /** SET_VRING_KICK came, GET_VRING_BASE did not since. */
@@ -54,6 +56,7 @@ export class RingState {
     this.size = 0;
     this.base = 0;
     this.addresses = undefined;
+    this.logAddress = undefined;
     this.voided = undefined;
     this.started = false;
     this.enabled = false;

@@ -5,20 +5,17 @@
 
 import { signalEventfd } from "../linux/eventfd.js";
 import type { Logger } from "../log/logger.js";
-import type { AddressSpace } from "../memory/address-space.js";
 import { F, has, hex } from "../virtio/index.js";
 import type { HostReader } from "../virtqueue/device-queue.js";
 import type { QueueFailure } from "../virtqueue/failure.js";
-import { SplitDeviceQueue } from "../virtqueue/split-device-queue.js";
 import type { BackendDevice } from "./backend-device.js";
+import type { DirtyLogging } from "./dirty-logging.js";
+import { ringLog } from "./dirty-logging.js";
+import { baseOf, makeQueue, type RingSpaces } from "./ring-queue.js";
 import { RingState } from "./ring-state.js";
 import { RunningQueue } from "./running-queue.js";
 
-/** What a ring's addresses and its descriptors' addresses are looked up in. */
-export interface RingSpaces {
-  readonly ring: AddressSpace;
-  readonly buffer: AddressSpace;
-}
+export type { RingSpaces } from "./ring-queue.js";
 
 export class Rings {
   readonly all: readonly RingState[];
@@ -27,6 +24,7 @@ export class Rings {
     readonly device: BackendDevice,
     readonly views: HostReader,
     readonly log: Logger,
+    readonly logging: DirtyLogging,
     /** Called after each ring that started or stopped. */
     readonly onChange: () => void,
   ) {
@@ -54,29 +52,21 @@ export class Rings {
   start(ring: RingState, spaces: RingSpaces, features: bigint): void {
     const { addresses } = ring;
     if (addresses === undefined) return;
-    const queue = new SplitDeviceQueue({
-      index: ring.index,
-      size: ring.size,
-      ringSpace: spaces.ring,
-      bufferSpace: spaces.buffer,
-      hostReader: this.views,
-      ...addresses,
-      base: ring.base,
-      eventIdx: has(features, F.EVENT_IDX),
-      indirect: has(features, F.INDIRECT_DESC),
-    });
-    const running = new RunningQueue(ring, queue, this.views, (failed, failure) =>
+    const queue = makeQueue(ring, addresses, spaces, this.views, features);
+    const running = new RunningQueue(ring, queue, features, this.views, this.logging, (failed, failure) =>
       this.#fail(failed, failure),
     );
     ring.running = running;
+    this.logUsedRing(ring, spaces.ring.kind === "iova");
     ring.everRan = true;
     this.log.log({
       event: "ring-start",
-      message: `queue ${ring.index} runs from position ${ring.base}`,
+      message: `queue ${ring.index} runs from position ${queue.nextAvail}`,
       fields: {
         queue: ring.index,
         size: ring.size,
         base: ring.base,
+        layout: has(features, F.RING_PACKED) ? "packed" : "split",
         ringAddresses: spaces.ring.kind,
         bufferAddresses: spaces.buffer.kind,
         kick: ring.kick.fd >= 0 ? "eventfd" : "polled",
@@ -89,17 +79,25 @@ export class Rings {
     this.device.queueStarted(running);
   }
 
+  /** Has the writes to a running ring's used ring logged, if they are to be. */
+  logUsedRing({ running, logAddress }: RingState, isTranslated: boolean): void {
+    const { active } = this.logging;
+    if (running === undefined) return;
+    const isLogged = active !== undefined && logAddress !== undefined;
+    running.queue.ringLog = isLogged ? ringLog(active, logAddress, isTranslated) : undefined;
+  }
+
   /** Stops a ring if it runs; the device keeps its hands off it from now on. Says why in the log. */
   stop(ring: RingState, why: string): void {
     const { running } = ring;
     if (running === undefined) return;
     ring.running = undefined;
     this.device.queueStopped(ring.index);
-    ring.base = running.queue.nextAvail;
+    ring.base = baseOf(running.queue);
     this.onChange();
     this.log.log({
       event: "ring-stop",
-      message: `queue ${ring.index} stopped at position ${ring.base}: ${why}`,
+      message: `queue ${ring.index} stopped at position ${running.queue.nextAvail}: ${why}`,
       fields: { queue: ring.index, base: ring.base },
     });
   }

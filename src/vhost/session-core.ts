@@ -12,9 +12,11 @@ import { SegmentList } from "../memory/segments.js";
 import { TableSpace } from "../memory/table-space.js";
 import { type AccessWatcher, WatchedSpace } from "../memory/watched-space.js";
 import { F, has, hex, mask, maskOf, PROTOCOL_F, without } from "../virtio/index.js";
-import { availBytes, descBytes, usedBytes } from "../virtqueue/layout.js";
+import { isQueueSize } from "../virtqueue/layout.js";
 import type { BackendDevice, SessionPolicy } from "./backend-device.js";
+import { DirtyLogging } from "./dirty-logging.js";
 import { IotlbLink } from "./iotlb-link.js";
+import { ringAreas } from "./ring-areas.js";
 import type { RingState } from "./ring-state.js";
 import { type RingSpaces, Rings } from "./rings.js";
 import { Translation } from "./translation.js";
@@ -23,6 +25,7 @@ import type { NegotiatedWords } from "./wire/index.js";
 /** What is offered of the protocol: what is implemented here, and nothing else. The draft's IOTLB bit is apart. */
 export const IMPLEMENTED_PROTOCOL_FEATURES = maskOf(
   PROTOCOL_F.MQ,
+  PROTOCOL_F.LOG_SHMFD,
   PROTOCOL_F.REPLY_ACK,
   PROTOCOL_F.BACKEND_REQ,
   PROTOCOL_F.CONFIG,
@@ -41,7 +44,7 @@ export function offeredProtocolFeatures(policy: SessionPolicy): bigint {
 
 /** Every virtio feature that a session of this device under this policy offers. */
 export function offeredFeatures(device: BackendDevice, policy: SessionPolicy): bigint {
-  const own = without(without(device.features, F.ACCESS_PLATFORM), F.LOG_ALL) | mask(F.PROTOCOL_FEATURES);
+  const own = without(device.features, F.ACCESS_PLATFORM) | maskOf(F.PROTOCOL_FEATURES, F.LOG_ALL);
   return policy.accessPlatform ? own | mask(F.ACCESS_PLATFORM) : own;
 }
 
@@ -63,6 +66,7 @@ export class SessionCore {
   readonly memory = new GuestMemory();
   readonly link: IotlbLink;
   readonly rings: Rings;
+  readonly logging: DirtyLogging;
   readonly translation: Translation;
   /** Acknowledged and accepted. */
   features = 0n;
@@ -86,7 +90,8 @@ export class SessionCore {
     this.offeredFeatures = offeredFeatures(device, policy);
     this.offeredProtocolFeatures = offeredProtocolFeatures(policy);
     this.translation = new Translation(policy.iotlb, policy.probationMs);
-    this.rings = new Rings(device, this.memory.views, log, () => this.#ringsChanged());
+    this.logging = new DirtyLogging(this.memory, log, () => this.ringLogsChanged());
+    this.rings = new Rings(device, this.memory.views, log, this.logging, () => this.#ringsChanged());
     const listener = {
       channelOpened: () => this.translation.channelOpened(),
       retry: () => this.memoryCame(),
@@ -113,7 +118,9 @@ export class SessionCore {
   acknowledgeFeatures(features: bigint): void {
     const toggles = has(this.features ^ features, F.ACCESS_PLATFORM);
     if (toggles && this.policy.iotlb === "auto") this.#voidAddresses("bit 33 changed");
+    if (has(this.features ^ features, F.RING_PACKED)) this.#changeLayout(has(features, F.RING_PACKED));
     this.features = features;
+    this.logging.setFeature(has(features, F.LOG_ALL));
     if (!this.rings.anyRunning) this.#beginEpoch({ keepsMappings: this.policy.iotlb === "explicit" });
     // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled state."
     if (!has(features, F.PROTOCOL_FEATURES)) for (const ring of this.rings.all) ring.enabled = true;
@@ -154,9 +161,15 @@ export class SessionCore {
     this.rings.stopAll(why);
     for (const ring of this.rings.all) ring.reset();
     this.features = 0n;
+    this.logging.setFeature(false);
     this.status = 0;
     this.#beginEpoch({ keepsMappings: false });
     this.device.reset();
+  }
+
+  /** What is logged has changed, or for which ring. */
+  ringLogsChanged(): void {
+    for (const ring of this.rings.all) this.rings.logUsedRing(ring, this.translation.state === "on");
   }
 
   /** Memory or mappings came: blocked rings try again once all messages of this wake-up are handled. */
@@ -230,6 +243,7 @@ export class SessionCore {
     this.#probation?.cancel();
     this.#probation = undefined;
     this.link.close();
+    this.logging.close();
     for (const ring of this.rings.all) ring.closeDescriptors();
     this.memory.clear();
   }
@@ -249,15 +263,10 @@ export class SessionCore {
   }
 
   /** The first area of a ring that is not in the ranges of the memory table, in words. */
-  #areaOutside({ index, addresses, size }: RingState): string | undefined {
-    if (addresses === undefined || size === 0) return undefined;
-    const areas: readonly [string, bigint, number][] = [
-      ["descriptor table", addresses.desc, descBytes(size)],
-      ["avail ring", addresses.avail, availBytes(size, has(this.features, F.EVENT_IDX))],
-      ["used ring", addresses.used, usedBytes(size, has(this.features, F.EVENT_IDX))],
-    ];
-    const found = areas.find(([, address, length]) => !this.#isInTable(address, length));
-    return found && `the ${found[0]} of queue ${index} at ${hex(found[1])} lies outside`;
+  #areaOutside(ring: RingState): string | undefined {
+    const areas = ringAreas(ring, this.features);
+    const found = areas.find(({ address, bytes }) => !this.#isInTable(address, bytes));
+    return found && `the ${found.name} of queue ${ring.index} at ${hex(found.address)} lies outside`;
   }
 
   /** Under GPA_ADDRESSES the memory table's user addresses are its guest-physical ones. */
@@ -320,6 +329,6 @@ export class SessionCore {
   #ringsChanged(): void {
     if (!this.rings.anyRunning) this.link.forgetQuestions();
     const isOn = this.translation.state === "on";
-    this.link.pinRings(isOn ? this.rings.all.filter((ring) => ring.running !== undefined) : []);
+    this.link.pinRings(isOn ? this.rings.all.filter((ring) => ring.running !== undefined) : [], this.features);
   }
 }

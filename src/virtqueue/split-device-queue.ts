@@ -11,7 +11,7 @@
 import { Access, Outcome } from "../memory/address.js";
 import type { AddressSpace } from "../memory/address-space.js";
 import type { Chain } from "./chain.js";
-import { type DeviceQueue, Pop, type SplitQueueSetup } from "./device-queue.js";
+import { type DeviceQueue, Pop, type RingLog, type SplitQueueSetup } from "./device-queue.js";
 import type { QueueFailure, QueueFailureCode } from "./failure.js";
 import {
   ALIGNMENT,
@@ -39,6 +39,7 @@ export class SplitDeviceQueue implements DeviceQueue {
   readonly index: number;
   readonly size: number;
   failure: QueueFailure | undefined;
+  ringLog: RingLog | undefined;
 
   readonly #ringSpace: AddressSpace;
   readonly #eventIdx: boolean;
@@ -190,6 +191,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     if (count === 0 || !this.#reachable()) return;
     // Release: the elements before the index. Full fence: the index before the load in needsNotification.
     this.#used.store16(USED.idx.offset, this.#usedNext);
+    if (this.ringLog !== undefined) this.#logPublished(this.ringLog, count);
     this.#usedPublished = this.#usedNext;
     this.#unsignalled += count;
   }
@@ -236,12 +238,27 @@ export class SplitDeviceQueue implements DeviceQueue {
   }
 
   #askForKicks(): void {
-    if (this.#eventIdx) this.#used.store16(usedRingOffset(this.size), this.#next);
+    if (this.#eventIdx) this.#storeUsed(usedRingOffset(this.size), this.#next);
     else this.#writeUsedFlags(0);
   }
 
   #writeUsedFlags(flags: number): void {
-    this.#used.store16(USED.flags.offset, flags);
+    this.#storeUsed(USED.flags.offset, flags);
+  }
+
+  #storeUsed(offset: number, value: number): void {
+    this.#used.store16(offset, value);
+    if (this.ringLog !== undefined) this.ringLog.wrote(this.#used.resolved, offset, 2);
+  }
+
+  /** The index, and `count` elements up to it, which may go around the end of the ring. */
+  #logPublished(log: RingLog, count: number): void {
+    const { resolved } = this.#used;
+    log.wrote(resolved, USED.idx.offset, 2);
+    const first = this.#usedPublished & this.#slotMask;
+    const atEnd = Math.min(count, this.size - first);
+    log.wrote(resolved, RING_START_BYTES + USED_ELEMENT_BYTES * first, USED_ELEMENT_BYTES * atEnd);
+    log.wrote(resolved, RING_START_BYTES, USED_ELEMENT_BYTES * (count - atEnd));
   }
 
   #readAvailIdx(): boolean {

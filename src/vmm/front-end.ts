@@ -11,7 +11,7 @@ import { connectUnix, createSocket } from "../linux/unix-socket.js";
 import type { RingStep, SetupStep, Step } from "../profiles/vmm-profile.js";
 import type { FrontEndOptions as SessionOptions } from "../vhost/front-end-connection.js";
 import { FrontEndError } from "../vhost/front-end-error.js";
-import { F, has, PROTOCOL_F, STATUS } from "../virtio/index.js";
+import { F, has, mask, PROTOCOL_F, STATUS } from "../virtio/index.js";
 import { BasePlayer } from "./base-player.js";
 import type { RemoteIotlb } from "./iotlb-server.js";
 import { type DeviceOffer, takeProtocolFeatures } from "./negotiation.js";
@@ -33,6 +33,7 @@ export class FrontEnd extends BasePlayer {
   readonly #loop: EventLoop | undefined;
   #offer: DeviceOffer = { features: undefined, protocolFeatures: 0n };
   #watched: { readonly fd: number; readonly token: number } | undefined;
+  #queues: readonly GuestQueue[] = [];
   #hasMemory = false;
   /** SET_BACKEND_REQ_FD was sent. */
   #hasChannel = false;
@@ -50,7 +51,7 @@ export class FrontEnd extends BasePlayer {
   };
   readonly #ringSetUps: Readonly<Record<RingStep, (index: number, queue: GuestQueue) => void>> = {
     num: (index, { size }) => this.session.setVringNum(index, size),
-    base: (index) => this.session.setVringBase(index, 0),
+    base: (index, { base = 0 }) => this.session.setVringBase(index, base),
     addr: (index, queue) => this.session.setVringAddr(index, this.ringAddresses(index, queue)),
     kick: (index, { kickFd }) => this.session.setVringKick(index, kickFd),
     call: (index, { callFd }) => this.session.setVringCall(index, callFd),
@@ -143,6 +144,7 @@ export class FrontEnd extends BasePlayer {
 
   override start(acknowledged: bigint, queues: readonly GuestQueue[]): void {
     super.start(acknowledged, queues);
+    this.#queues = queues.slice(0, this.queueCount);
     if (this.judged(() => this.session.backendLeft))
       throw new StartRefused("back-end", "it closed the session");
   }
@@ -199,6 +201,26 @@ export class FrontEnd extends BasePlayer {
     // A channel that the back-end has closed is closed here as well, and a dead session is not served.
     if (this.failure !== undefined || this.session.channelFd < 0) this.#unwatch();
     return served;
+  }
+
+  /**
+   * A migration begins or ends: the device logs what it writes in `size` bytes of `fd`, or no longer. In QEMU's order
+   * (vhost_dev_set_log): the log, then the feature, then each ring.
+   */
+  setDirtyLog(log: { readonly fd: number; readonly size: bigint } | undefined): void {
+    if (log !== undefined && !this.session.setLogBase(log.fd, log.size))
+      throw new FrontEndError("refused", "the back-end does not take the dirty log");
+    const { sentToBackend } = this.negotiation;
+    this.session.setFeatures(log === undefined ? sentToBackend : sentToBackend | mask(F.LOG_ALL));
+    for (const [index, queue] of this.#queues.entries()) {
+      // As QEMU: an I/O virtual address where the device translates.
+      const { used } = queue.addresses;
+      this.session.setVringAddr(
+        index,
+        this.ringAddresses(index, queue),
+        log === undefined ? undefined : used,
+      );
+    }
   }
 
   /** Stops the rings, as QEMU on reset or `stop`. Returns their positions. */

@@ -15,6 +15,8 @@ export interface GuestQueue {
   readonly addresses: RingAddresses;
   readonly kickFd: number;
   readonly callFd: number;
+  /** Where a running ring is to be taken up; 0, a new driver's, if it is left out. */
+  readonly base?: number;
 }
 
 /** Why a device was not started, and who said so. */

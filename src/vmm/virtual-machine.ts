@@ -7,6 +7,7 @@ import type { Framing } from "../guest/framing.js";
 import { createPlatform, type Platform, type PlatformOptions } from "../guest/platform.js";
 import { VsockDriver } from "../guest/vsock-driver.js";
 import { EventLoop } from "../linux/event-loop.js";
+import { signalEventfd } from "../linux/eventfd.js";
 import type { VmmProfile } from "../profiles/vmm-profile.js";
 import { FrontEnd } from "./front-end.js";
 import { LoopPump } from "./loop-pump.js";
@@ -40,9 +41,11 @@ export function machineFor(kind: PlatformOptions["kind"]): MachineOptions {
 export class VirtualMachine {
   readonly loop: EventLoop;
   readonly platform: Platform;
-  readonly frontEnd: FrontEnd;
+  /** The session with the back-end; `reconnect` begins another. */
+  frontEnd: FrontEnd;
   readonly driver: VsockDriver;
   readonly #pump: LoopPump;
+  readonly #options: VirtualMachineOptions;
   readonly #ownsPlatform: boolean;
 
   /**
@@ -53,15 +56,8 @@ export class VirtualMachine {
     this.loop = new EventLoop();
     this.platform = platform ?? createPlatform(options.platform);
     this.#ownsPlatform = platform === undefined;
-    const { ram, viommu, kind } = this.platform;
-    this.frontEnd = new FrontEnd({
-      socket: options.socketPath,
-      profile: options.profile,
-      machine: { ...machineFor(kind), ...options.machine },
-      ram,
-      viommu,
-      loop: this.loop,
-    });
+    this.#options = options;
+    this.frontEnd = this.#connect(options.socketPath);
     try {
       this.driver = this.#boot(options);
     } catch (error) {
@@ -80,7 +76,7 @@ export class VirtualMachine {
       platform,
       loop,
       features: choice.acknowledged,
-      readCid: () => frontEnd.readCid(),
+      readCid: () => this.frontEnd.readCid(),
       ...(options.queueSize === undefined ? {} : { queueSize: options.queueSize }),
       ...(options.framing === undefined ? {} : { framing: options.framing }),
       ...(options.bufferBytes === undefined ? {} : { bufferBytes: options.bufferBytes }),
@@ -93,6 +89,48 @@ export class VirtualMachine {
     }
     driver.start();
     return driver;
+  }
+
+  #connect(socketPath: string): FrontEnd {
+    const { profile, machine } = this.#options;
+    const { ram, viommu, kind } = this.platform;
+    return new FrontEnd({
+      socket: socketPath,
+      profile,
+      machine: { ...machineFor(kind), ...machine },
+      ram,
+      viommu,
+      loop: this.loop,
+    });
+  }
+
+  /**
+   * The guest goes on running with another back-end, or the same one restarted: a new session takes its rings up at
+   * `positions`; by default at their used index, which is what a VMM reads from memory when the back-end has died.
+   * `beforeStart`: what this VMM does between the negotiation and the start.
+   */
+  reconnect(
+    options: {
+      readonly socketPath?: string;
+      readonly positions?: readonly number[];
+      readonly beforeStart?: (frontEnd: FrontEnd) => void;
+    } = {},
+  ): void {
+    const acknowledged = this.negotiation.acknowledgedByGuest;
+    this.frontEnd.close();
+    this.frontEnd = this.#connect(options.socketPath ?? this.#options.socketPath);
+    this.frontEnd.initialize();
+    options.beforeStart?.(this.frontEnd);
+    const queues = this.driver.queues.map((queue, index) => ({
+      size: queue.size,
+      addresses: queue.addresses,
+      kickFd: queue.kickFd,
+      callFd: queue.callFd,
+      base: options.positions?.[index] ?? queue.ring.rings.usedIndex,
+    }));
+    this.frontEnd.start(acknowledged, queues);
+    // The new back-end may have missed what the old one was kicked for.
+    for (const { kickFd } of queues) signalEventfd(kickFd);
   }
 
   get negotiation(): NegotiationRecord {

@@ -22,7 +22,7 @@ const SETTLED: Readonly<Record<string, string>> = {
   "cloud-hypervisor-drops-indirect": "kept-for-vhost-user",
   "toggling-33-after-addresses": "only-the-older-kernel-starts",
   "event-queue-owner": "works-with-two-and-three",
-  "dirty-log-never-cleared": "no-log-to-write",
+  "dirty-log-never-cleared": "no-other-log-to-write",
   "suspend-42-or-43": "never-negotiated",
   "config-flags": "refused-whatever-the-flag",
   "features-asked-too-late": "guest-holds-what-the-device-lacks",
