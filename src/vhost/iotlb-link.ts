@@ -13,8 +13,8 @@ import type { GuestMemory } from "../memory/guest-memory.js";
 import { Iotlb } from "../memory/iotlb.js";
 import { IotlbSpace } from "../memory/iotlb-space.js";
 import { MISS_TIMEOUT_MS, MissQueue } from "../memory/miss-queue.js";
-import { availBytes, descBytes, usedBytes } from "../virtqueue/layout.js";
 import { BackendChannel } from "./backend-channel.js";
+import { ringAreas } from "./ring-areas.js";
 import type { RingState } from "./ring-state.js";
 import { encodeRequest, IOTLB_TYPE } from "./wire/index.js";
 
@@ -108,14 +108,10 @@ export class IotlbLink {
   }
 
   /** Keeps the pages of exactly these rings from being retired. */
-  pinRings(rings: readonly RingState[]): void {
+  pinRings(rings: readonly RingState[], features: bigint): void {
     this.iotlb.unpinAll();
-    for (const { addresses, size } of rings) {
-      if (addresses === undefined) continue;
-      this.#pin(addresses.desc, descBytes(size));
-      this.#pin(addresses.avail, availBytes(size));
-      this.#pin(addresses.used, usedBytes(size));
-    }
+    for (const ring of rings)
+      for (const { address, bytes } of ringAreas(ring, features)) this.#pin(address, bytes);
   }
 
   #pin(address: bigint, length: number): void {

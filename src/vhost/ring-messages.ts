@@ -5,6 +5,7 @@
 
 import { signalEventfd } from "../linux/eventfd.js";
 import { isQueueSize } from "../virtqueue/layout.js";
+import { isPackedQueueSize } from "../virtqueue/packed-layout.js";
 import { type Answer, DONE, type Handler, refused, reply, taking } from "./answer.js";
 import type { ReceivedFds } from "./descriptors.js";
 import type { RingState } from "./ring-state.js";
@@ -29,7 +30,9 @@ const RUNS = "the ring is running: stop it with GET_VRING_BASE first";
 
 export const setVringNum = onRing("vringState", (session, ring, { num }) => {
   if (ring.running !== undefined) return refused(RUNS);
-  if (!isQueueSize(num)) return refused(`${num} is no queue size: a power of two up to 32768`);
+  if (!session.isPacked && !isQueueSize(num))
+    return refused(`${num} is no queue size: a power of two up to 32768`);
+  if (!isPackedQueueSize(num)) return refused(`${num} is no queue size of a packed ring: 1 to 32768`);
   if (num > session.policy.queueSizeMax) {
     return refused(
       `a ring of ${num} descriptors; this device takes ${session.policy.queueSizeMax} (queue-size)`,
@@ -81,7 +84,8 @@ export const getVringBase = onRing("vringState", (session, ring, { index }) => {
   ring.broken = false;
   // The next start comes with a kick eventfd of its own. libvhost-user and rust-vmm close it here too.
   ring.kick.close();
-  return reply({ kind: "vringState", index, num: ring.base });
+  // A ring that never ran is where it was put, which SET_VRING_BASE may have said with bits that mean nothing.
+  return reply({ kind: "vringState", index, num: session.isPacked ? ring.base : decodeSplitBase(ring.base) });
 });
 
 /** The bell of a message, -1 if it came without ("Bit 8 is the invalid FD flag"), or why it cannot be taken. */

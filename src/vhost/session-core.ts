@@ -106,6 +106,11 @@ export class SessionCore {
     return policy.iotlb === "explicit" ? { ...words, explicitIotlbBit: policy.explicitBit } : words;
   }
 
+  /** The driver's rings are packed ones. */
+  get isPacked(): boolean {
+    return has(this.features, F.RING_PACKED);
+  }
+
   hasExplicitIotlb(protocolFeatures: bigint): boolean {
     return this.policy.iotlb === "explicit" && has(protocolFeatures, this.policy.explicitBit);
   }
@@ -124,6 +129,12 @@ export class SessionCore {
     if (!this.rings.anyRunning) this.#beginEpoch({ keepsMappings: this.policy.iotlb === "explicit" });
     // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled state."
     if (!has(features, F.PROTOCOL_FEATURES)) for (const ring of this.rings.all) ring.enabled = true;
+  }
+
+  /** What was set up for rings of the other layout means nothing in this one. */
+  #changeLayout(isPacked: boolean): void {
+    this.#voidAddresses("RING_PACKED changed");
+    for (const ring of this.rings.all) if (!isPacked && !isQueueSize(ring.size)) ring.size = 0;
   }
 
   /** SET_PROTOCOL_FEATURES with bits that were offered, while no ring runs. */
@@ -329,6 +340,9 @@ export class SessionCore {
   #ringsChanged(): void {
     if (!this.rings.anyRunning) this.link.forgetQuestions();
     const isOn = this.translation.state === "on";
-    this.link.pinRings(isOn ? this.rings.all.filter((ring) => ring.running !== undefined) : [], this.features);
+    this.link.pinRings(
+      isOn ? this.rings.all.filter((ring) => ring.running !== undefined) : [],
+      this.features,
+    );
   }
 }

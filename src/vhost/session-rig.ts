@@ -53,7 +53,7 @@ const QEMU_PROTOCOL_MASK = (1n << 20n) - 1n;
 /** Returns every chain at once and keeps what it said. Runs its rings like a real device: never when told not to. */
 export class EchoDevice implements BackendDevice {
   readonly queueCount = 3;
-  readonly features = maskOf(F.VERSION_1, F.EVENT_IDX, F.INDIRECT_DESC);
+  readonly features = maskOf(F.VERSION_1, F.EVENT_IDX, F.INDIRECT_DESC, F.RING_PACKED, F.RING_RESET);
   readonly running = new Map<number, BackendQueue>();
   /** What happened, in order: "start 0", "stop 0", "data 1 hello", "memory", "reset", "end". */
   readonly events: string[] = [];

@@ -55,4 +55,10 @@ export {
   type PayloadOf,
   VRING_FLAG_LOG,
 } from "./payload.js";
-export { decodeSplitBase } from "./vring-base.js";
+export {
+  decodePackedBase,
+  decodeSplitBase,
+  encodePackedBase,
+  FIRST_PACKED_BASE,
+  type PackedBase,
+} from "./vring-base.js";
