@@ -84,7 +84,9 @@ export class Rings {
     const { active } = this.logging;
     if (running === undefined) return;
     const isLogged = active !== undefined && logAddress !== undefined;
-    running.queue.ringLog = isLogged ? ringLog(active, logAddress, isTranslated) : undefined;
+    // A packed queue is written in two areas, and the message has one address for the log.
+    const isPacked = running.queue.nextUsed !== undefined;
+    running.queue.ringLog = isLogged ? ringLog(active, logAddress, isTranslated || isPacked) : undefined;
   }
 
   /** Stops a ring if it runs; the device keeps its hands off it from now on. Says why in the log. */

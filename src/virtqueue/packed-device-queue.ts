@@ -215,6 +215,7 @@ export class PackedDeviceQueue implements DeviceQueue {
     const at = indexOf(this.#usedPublished) * DESC_BYTES + PACKED_DESC.flags.offset;
     // Release: everything before these flags. Full fence: before the load in needsNotification.
     this.#desc.store16(at, this.#heldFlags);
+    if (this.ringLog !== undefined) this.ringLog.wrote(this.#desc.resolved, at, 2);
     this.#usedPublished = this.#usedNext;
     this.#unsignalled += this.#unpublished;
     this.#unpublished = 0;

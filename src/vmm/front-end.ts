@@ -233,6 +233,14 @@ export class FrontEnd extends BasePlayer {
     return bases;
   }
 
+  /** Starts the rings again where `stop` said that they were, as QEMU on `cont`. */
+  resume(positions: readonly number[]): void {
+    const queues = this.#queues.map(({ size, addresses, kickFd, callFd }, index) => {
+      return { size, addresses, kickFd, callFd, base: positions[index] };
+    });
+    this.start(this.negotiation.acknowledgedByGuest, queues);
+  }
+
   protected disableRings(): void {
     this.#during("enable", () => {
       for (const index of this.#indices) this.#enable(index, false);
