@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { disagreementsPage } from "./disagreements-page.js";
 import { logEventsPage } from "./log-events-page.js";
 import { matrixPage } from "./matrix-page.js";
+import { metricsDocument } from "./metrics-page.js";
 import { observePage } from "./observe-page.js";
 import { profilesPage } from "./profiles-page.js";
 import { verdictsPage } from "./verdicts-page.js";
@@ -21,6 +22,7 @@ export const PAGES: readonly Page[] = [
   { path: "docs/disagreements.md", text: disagreementsPage },
   { path: "docs/log-events.md", text: logEventsPage },
   { path: "docs/matrix.md", text: matrixPage },
+  { path: "docs/metrics.md", text: metricsDocument },
   { path: "docs/observe.md", text: observePage },
   {
     path: "docs/profiles.md",

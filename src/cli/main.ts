@@ -23,6 +23,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "join standard input and output with a port of a guest",
     run: async (argv) => (await import("./connect.js")).connectCommand(argv),
   },
+  ctl: {
+    summary: "ask a running serve about its VMs, add one, or remove one",
+    run: async (argv) => (await import("./ctl.js")).ctlCommand(argv),
+  },
   demo: {
     summary: "move data between a device and a built-in guest, and say what was negotiated",
     run: async (argv) => (await import("./demo.js")).demoCommand(argv),

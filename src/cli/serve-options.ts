@@ -18,11 +18,13 @@ import {
   type VmSettings,
   VmSettingsBuilder,
 } from "../device/config/settings.js";
-import { readChoice, readNumber } from "../device/config/values.js";
+import { readChoice, readNumber, readPath } from "../device/config/values.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { LOG_FORMATS, type LogFormat } from "../log/format.js";
 import { LOG_LEVELS, type LogLevel } from "../log/record.js";
 import { type GivenOption, type OptionDefinition, type OptionTable, readOptions } from "./options.js";
+import { readListenAddress } from "./serve/listen-address.js";
+import type { ListenAddress } from "./serve/metrics-server.js";
 import { UsageError } from "./usage-error.js";
 import { parseVmOption } from "./vm-option.js";
 
@@ -42,6 +44,10 @@ export const MANY_VMS_OPTIONS = {
   config: { argument: "FILE", help: "YAML file with a list `vms:` of such keys" },
 } as const satisfies OptionTable;
 
+/** A thread shares the process's memory with the other VMs' devices. */
+export const ISOLATIONS = ["thread", "process"] as const;
+export type Isolation = (typeof ISOLATIONS)[number];
+
 export const PROCESS_OPTIONS = {
   fd: { argument: "N", help: "use the inherited descriptor N as the vhost-user socket; needs no --socket" },
   "print-capabilities": { help: "print what this back-end is, as JSON, and exit" },
@@ -49,6 +55,18 @@ export const PROCESS_OPTIONS = {
   "log-format": {
     argument: LOG_FORMATS.join("|"),
     help: "lines for people or JSON for programs (default text)",
+  },
+  metrics: {
+    argument: "HOST:PORT",
+    help: "serve metrics for Prometheus there, at /metrics (no password: choose who reaches it)",
+  },
+  control: {
+    argument: "PATH",
+    help: "Unix socket to make for bit33 ctl, which adds and removes VMs; only its owner may connect",
+  },
+  isolate: {
+    argument: ISOLATIONS.join("|"),
+    help: "where each VM's device runs; process if the guests distrust each other (default thread)",
   },
   help: { short: "h", help: "print this and exit" },
   version: { short: "V", help: "print the version and exit" },
@@ -72,6 +90,10 @@ export interface ServeRequest {
   readonly fd: number | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
+  readonly metrics: ListenAddress | undefined;
+  /** Path of the control socket. */
+  readonly control: string | undefined;
+  readonly isolate: Isolation;
 }
 
 /** Rejects with an OperatorError for the first thing that is wrong. Opens nothing but the configuration file. */
@@ -83,18 +105,30 @@ export async function readServeRequest(argv: readonly string[]): Promise<ServeRe
   const logFormat = find("log-format");
   const fdOption = find("fd");
   const fd = fdOption && readFd(fdOption);
-  const vms = (await describedVms(given)).map(readVmSettings);
+  const [metrics, control, isolate] = ["metrics", "control", "isolate"].map(find);
+  if (control !== undefined && fdOption !== undefined) {
+    const problem =
+      "--control cannot be combined with --fd, which serves one VM and ends with it; leave one out";
+    throw new UsageError("option-conflict", problem);
+  }
+  const vms = (await describedVms(given, control !== undefined)).map(readVmSettings);
   checkVmConfigs(vms, { fd });
   return {
     configs: vms.map(({ config }) => config),
     fd,
     logLevel: logLevel ? readChoice(settingOf(logLevel), LOG_LEVELS) : "info",
     logFormat: logFormat ? readChoice(settingOf(logFormat), LOG_FORMATS) : "text",
+    metrics: metrics && readListenAddress(settingOf(metrics)),
+    control: control && readPath(settingOf(control)),
+    isolate: isolate ? readChoice(settingOf(isolate), ISOLATIONS) : "thread",
   };
 }
 
 /** The VMs, by whichever of the three ways the command line uses. */
-async function describedVms(given: readonly GivenOption<string>[]): Promise<VmSettings[]> {
+async function describedVms(
+  given: readonly GivenOption<string>[],
+  mayBeNone: boolean,
+): Promise<VmSettings[]> {
   const single = given.filter(({ name }) => isSettingKey(name));
   const vmOptions = given.filter(({ name }) => name === "vm");
   const config = given.find(({ name }) => name === "config");
@@ -117,6 +151,7 @@ async function describedVms(given: readonly GivenOption<string>[]): Promise<VmSe
   }
   if (vmOptions.length > 0) return vmOptions.map(({ value }, index) => parseVmOption(value, index + 1));
   if (single.length > 0) return [singleVm(single)];
+  if (mayBeNone) return [];
   throw new UsageError(
     "nothing-to-serve",
     "no VM is described; give --socket and --uds-path, or --vm, or --config (serve --help explains them)",

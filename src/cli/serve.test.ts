@@ -37,6 +37,10 @@ class Surroundings implements ServeDependencies {
     this.started = configs;
     return {
       closed: this.closed,
+      configs,
+      add: async () => {},
+      remove: async () => {},
+      reports: async () => [],
       close: async () => {
         this.closeCalls++;
       },

@@ -7,25 +7,20 @@
 
 import { siblingsOf } from "../device/config/siblings.js";
 import type { VmConfig } from "../device/config/vm-config.js";
+import type { RunningDevice, StartOptions } from "../device/device.js";
 import { createLogger, type Logger, lineSink } from "../log/logger.js";
 import { fdOutput, type LineOutput } from "../log/output.js";
 import { hasSwitch } from "./options.js";
+import { Surroundings } from "./serve/surroundings.js";
 import { readServeRequest } from "./serve-options.js";
 import { waitForStopSignal } from "./signals.js";
 import { EXIT_FAILURE, EXIT_OK, processTerminal, reportFailure, type Terminal } from "./terminal.js";
 import { packageVersion } from "./version.js";
 
 /** As the device gives it: resolves once every socket listens. */
-export type StartDevice = (
-  configs: readonly VmConfig[],
-  options: { log: Logger; fd?: number },
-) => Promise<ServedDevice>;
+export type StartDevice = (configs: readonly VmConfig[], options: StartOptions) => Promise<ServedDevice>;
 
-export interface ServedDevice {
-  /** Settles when nothing is served any more, by `close` or for a reason of the device's own. */
-  readonly closed: Promise<void>;
-  close(): Promise<void>;
-}
+export type ServedDevice = RunningDevice;
 
 /** Everything that serving needs from outside, so that a test can stand in for each. */
 export interface ServeDependencies {
@@ -72,15 +67,31 @@ export async function serveCommand(
 }
 
 async function serve(argv: readonly string[], dependencies: ServeDependencies): Promise<number> {
-  const { configs, fd, logLevel, logFormat } = await readServeRequest(argv);
+  const request = await readServeRequest(argv);
+  const { configs, fd, logLevel, logFormat, isolate } = request;
   const log = createLogger({ level: logLevel, sink: lineSink(logFormat, dependencies.logOutput) });
   // Before the start, so that a signal during it is not lost.
   const stop = dependencies.waitForStop();
-  const device = await dependencies.startDevice(configs, fd === undefined ? { log } : { log, fd });
-  for (const config of configs) logListening(log, config, fd);
-  warnOfSiblings(log, configs);
-
-  const endedByItself = device.closed.then(
+  const surroundings = await Surroundings.prepare(request);
+  let device: ServedDevice | undefined;
+  try {
+    const standing = request.control !== undefined;
+    device = await dependencies.startDevice(configs, {
+      log,
+      isolate,
+      standing,
+      ...(fd === undefined ? {} : { fd }),
+    });
+    for (const config of configs) logListening(log, config, fd);
+    warnOfSiblings(log, configs);
+    await surroundings.start(device, log, (config) => logListening(log, config, undefined));
+  } catch (error) {
+    await surroundings.close();
+    await device?.close();
+    throw error;
+  }
+  const serving = device;
+  const endedByItself = serving.closed.then(
     () => EXIT_OK,
     (error: unknown) => {
       log.log({ event: "internal-error", message: `serving ended: ${String(error)}` });
@@ -88,10 +99,13 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
     },
   );
   const stopped = stop.then(async () => {
-    await device.close();
+    await surroundings.close();
+    await serving.close();
     return EXIT_OK;
   });
-  return Promise.race([stopped, endedByItself]);
+  const status = await Promise.race([stopped, endedByItself]);
+  await surroundings.close();
+  return status;
 }
 
 function logListening(log: Logger, config: VmConfig, fd: number | undefined): void {

@@ -49,6 +49,8 @@ export type ConfigErrorCode =
   | "file-shape"
   /** Two values that exclude each other. */
   | "value-conflict"
+  /** A CID that none of the VMs served has. */
+  | "vm-unknown"
   /** A name that no feature bit bears. */
   | "feature-unknown"
   /** A name that no built-in profile bears. */
@@ -76,6 +78,8 @@ export type StartErrorCode =
   /** Something that is not a socket has that name. */
   | "path-not-a-socket"
   | "bind-failed"
+  /** Nobody serves on a control socket. */
+  | "control-unreachable"
   /** `--fd` is a socket, but not one that can carry vhost-user. */
   | "fd-unusable";
 

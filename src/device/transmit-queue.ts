@@ -11,6 +11,7 @@ import type { QueueFailure } from "../virtqueue/failure.js";
 import { HEADER_BYTES, PacketHeader } from "../vsock/header.js";
 import { BURST_BYTES } from "../vsock/limits.js";
 import type { VsockSwitch } from "../vsock/switch.js";
+import type { QueueCounters } from "./metrics/queue-counters.js";
 
 /** Packets taken before other work of the thread has its turn; Linux vhost-vsock takes as many (VHOST_VSOCK_PKT_WEIGHT). */
 const MOST_PACKETS_A_BURST = 256;
@@ -28,6 +29,7 @@ export class TransmitQueue {
   constructor(
     private readonly vsock: VsockSwitch,
     readonly backend: BackendQueue,
+    private readonly counters: QueueCounters,
   ) {}
 
   /**
@@ -44,7 +46,7 @@ export class TransmitQueue {
     const end = this.#takePackets();
     this.vsock.flush();
     queue.publish();
-    this.backend.notify();
+    if (this.backend.notify()) this.counters.transmitNotifications++;
     const failure = this.#failure ?? queue.failure;
     if (failure !== undefined) this.backend.fail(failure);
     return failure === undefined && end === "budget";

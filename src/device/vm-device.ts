@@ -10,6 +10,7 @@ import type { EventLoop } from "../linux/event-loop.js";
 import { acceptUnix } from "../linux/unix-socket.js";
 import { limited } from "../log/limited.js";
 import type { Logger } from "../log/logger.js";
+import type { IotlbStatistics } from "../memory/iotlb.js";
 import type { SessionPolicy } from "../vhost/backend-device.js";
 import { BackendSession } from "../vhost/backend-session.js";
 import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
@@ -17,6 +18,8 @@ import { HybridListener } from "../vsock/hybrid-listener.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
 import { VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
+import { addIotlb, type DeviceFigures, type Mode, queueFigures } from "./metrics/figures.js";
+import { QueueCounters } from "./metrics/queue-counters.js";
 import { VsockBackend } from "./vsock-backend.js";
 
 /** Where the VMM is: a socket that listens for it, or one that it is connected to already. */
@@ -53,6 +56,10 @@ export class VmDevice {
   readonly #hybrid: HybridListener;
   #listenToken: number | undefined;
   #session: BackendSession | undefined;
+  readonly #queueCounters = new QueueCounters();
+  #sessions = 0;
+  /** Of the sessions that are over. */
+  #iotlbOfEnded = NO_IOTLB;
   #closed = false;
 
   constructor(options: VmDeviceOptions) {
@@ -112,9 +119,12 @@ export class VmDevice {
   #serve(fd: number): void {
     const { loop, config, vmm, finished } = this.#options;
     const log = this.#sessionLog;
-    const device = new VsockBackend(loop, this.#switch, config.guestCid, log, () => this.#sessionEnded());
+    const ended = () => this.#sessionEnded();
+    const counters = this.#queueCounters;
+    const device = new VsockBackend(loop, this.#switch, config.guestCid, log, ended, counters);
     try {
       this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
+      this.#sessions++;
     } catch (error) {
       if (!(error instanceof SystemCallError)) throw error;
       device.detach();
@@ -125,10 +135,26 @@ export class VmDevice {
   }
 
   #sessionEnded(): void {
+    if (this.#session !== undefined)
+      this.#iotlbOfEnded = addIotlb(this.#iotlbOfEnded, this.#session.iotlbStatistics);
     this.#session = undefined;
     if (this.#closed) return;
     if (this.#options.vmm.listening) this.#listen();
     else this.#options.finished();
+  }
+
+  /** The device's numbers at this moment. */
+  get figures(): DeviceFigures {
+    const session = this.#session;
+    return {
+      connections: this.#switch.connectionCount,
+      sessions: this.#sessions,
+      mode: session === undefined ? "none" : modeOf(session),
+      vsock: this.#switch.counters,
+      queues: queueFigures(this.#queueCounters),
+      iotlb:
+        session === undefined ? this.#iotlbOfEnded : addIotlb(this.#iotlbOfEnded, session.iotlbStatistics),
+    };
   }
 
   /** Ends the session, all connections and both listeners. */
@@ -142,11 +168,18 @@ export class VmDevice {
   }
 }
 
+const NO_IOTLB: IotlbStatistics = { hits: 0, misses: 0, updates: 0, invalidations: 0, retired: 0 };
+
 /** How long accepting pauses when this process can open no more descriptors. */
 const ACCEPT_PAUSE_MS = 100;
 
 /** Twice the part of the total that is left to the last connections (`VsockSwitch`): eight of full size fit before. */
 const FULL_BUFFERS = 16;
+
+function modeOf(session: BackendSession): Mode {
+  const { state } = session.translation;
+  return state === "on" || state === "off" ? state : "undecided";
+}
 
 function limitsOf(config: VmConfig): SwitchLimits {
   return {

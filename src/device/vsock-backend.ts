@@ -12,6 +12,7 @@ import { encodeVsockConfig, F, maskOf, VSOCK_QUEUE, VSOCK_QUEUE_COUNT } from "..
 import type { VsockSwitch } from "../vsock/switch.js";
 import { EventQueue } from "./event-queue.js";
 import { GuestReceiveRing } from "./guest-receive-ring.js";
+import { QueueCounters } from "./metrics/queue-counters.js";
 import { TransmitQueue } from "./transmit-queue.js";
 
 /**
@@ -73,6 +74,7 @@ export class VsockBackend implements BackendDevice {
     private readonly log: Logger,
     /** The session is over; nothing of this object is used any more. */
     private readonly ended: () => void,
+    private readonly counters = new QueueCounters(),
   ) {
     this.#config = encodeVsockConfig(BigInt(guestCid));
     loop.afterEvents(this.#afterEvents);
@@ -89,7 +91,7 @@ export class VsockBackend implements BackendDevice {
       this.#receive = new GuestReceiveRing(backend);
       this.#starved = false;
     } else if (backend.index === VSOCK_QUEUE.tx) {
-      this.#transmit = new TransmitQueue(this.vsock, backend);
+      this.#transmit = new TransmitQueue(this.vsock, backend, this.counters);
       this.#transmitDue = true;
     } else {
       this.#event = new EventQueue(backend);
@@ -159,9 +161,11 @@ export class VsockBackend implements BackendDevice {
   readonly #onKick: readonly (() => void)[] = [
     () => {
       this.#starved = false;
+      this.counters.receiveKicks++;
     },
     () => {
       this.#transmitDue = true;
+      this.counters.transmitKicks++;
     },
     () => {
       this.#eventWaits = false;
@@ -215,7 +219,10 @@ export class VsockBackend implements BackendDevice {
     if (this.#transportReset !== "none" && this.#tellOfReset()) return;
     const transmit = this.#transmit;
     if (transmit !== undefined && (this.#transmitDue || (transmit.heldBack && this.vsock.acceptsPackets))) {
+      const before = this.vsock.counters.fromGuestPackets;
       this.#transmitDue = transmit.run();
+      const packets = this.vsock.counters.fromGuestPackets - before;
+      if (packets > 0) this.counters.fromGuestBatches.add(packets);
       if (this.#transmitDue) this.loop.requestTurn();
     }
     if (this.#receive !== undefined && this.vsock.hasWork && !this.#starved) this.#pump(this.#receive);
@@ -272,14 +279,17 @@ export class VsockBackend implements BackendDevice {
     }
     queue.disableKicks();
     const before = queue.nextAvail;
+    const packetsBefore = this.vsock.counters.toGuestPackets;
     const end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
+    const packets = this.vsock.counters.toGuestPackets - packetsBefore;
+    if (packets > 0) this.counters.toGuestBatches.add(packets);
     ring.finish();
     const progressed = queue.nextAvail !== before;
     // Buffers may have come between the last look and the request for kicks. If nothing was sent although there are
     // some, the next one is merely not mapped, and there is nothing to do but wait.
     const cameMeanwhile = end === "starved" && ring.failure === undefined && queue.enableKicks();
     queue.publish();
-    ring.backend.notify();
+    if (ring.backend.notify()) this.counters.receiveNotifications++;
     const failure = ring.failure ?? queue.failure;
     if (failure !== undefined) ring.backend.fail(failure);
     else if (end === "more" || (cameMeanwhile && progressed)) this.loop.requestTurn();

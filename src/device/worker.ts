@@ -8,6 +8,7 @@ import { EventLoop } from "../linux/event-loop.js";
 import { createLogger, type LogSink } from "../log/logger.js";
 import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
+import type { DeviceFigures } from "./metrics/figures.js";
 import { VmDevice, type VmmSocket } from "./vm-device.js";
 
 /** What the thread is started with. */
@@ -22,9 +23,14 @@ export interface WorkerStart {
 
 export type FromWorker =
   /** Every socket is served from now on. */
-  { readonly kind: "ready" } | { readonly kind: "log"; readonly entry: LogEntry };
+  | { readonly kind: "ready" }
+  | { readonly kind: "log"; readonly entry: LogEntry }
+  | { readonly kind: "figures"; readonly id: number; readonly figures: DeviceFigures };
 
-export type ToWorker = { readonly kind: "close" };
+export type ToWorker =
+  | { readonly kind: "close" }
+  /** How is the device? `id` comes back with the answer. */
+  | { readonly kind: "figures"; readonly id: number };
 
 function serve(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const post = (message: FromWorker) => port.postMessage(message);
@@ -40,7 +46,9 @@ function serve(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
         received !== undefined;
         received = receiveMessageOnPort(port)
       ) {
-        if ((received.message as ToWorker).kind === "close") loop.stop();
+        const message = received.message as ToWorker;
+        if (message.kind === "close") loop.stop();
+        else post({ kind: "figures", id: message.id, figures: device.figures });
       }
     });
   } finally {

@@ -17,6 +17,14 @@ export const EVENTS = {
     level: "info",
     text: "The device of one VM is ready: its vhost-user socket accepts a VMM, and its host socket accepts programs. Logged once for each VM at start.",
   },
+  "metrics-served": {
+    level: "info",
+    text: "Metrics are served for Prometheus (`--metrics`), at the address in the record. Logged once at start.",
+  },
+  "control-served": {
+    level: "info",
+    text: "The control socket (`--control`) accepts `bit33 ctl`, which may add and remove VMs. Logged once at start.",
+  },
   "siblings-not-served": {
     level: "warn",
     text: "Two or more VMs have a group in common that is not `default`, by which vhost-device-vsock would let them talk to each other. That is not implemented here yet, so they cannot reach each other. The record names the VMs and the groups; it is logged once at start.",
@@ -112,6 +120,10 @@ export const EVENTS = {
   "handshake-failed": {
     level: "info",
     text: "A host program connected to the `uds-path` socket but did not send a valid `CONNECT <port>` line, or left before it was complete.",
+  },
+  "process-died": {
+    level: "error",
+    text: "With `--isolate process`: the process of one VM's device ended although nobody had asked it to, by the signal or status in the record. Its connections and its VMM's session are lost; the other VMs go on. It is started again after the delay in the record, on the same sockets, so that a VMM that connects again is served; a VM whose vhost-user socket was inherited as a connected one is not.",
   },
   "device-stopped": {
     level: "info",

@@ -7,6 +7,7 @@
  * no burst keeps a translated address, and therefore every answer is a barrier (INVALIDATE, memory table, stop).
  */
 
+import type { IotlbStatistics } from "../memory/iotlb.js";
 import { type Answer, refused } from "./answer.js";
 import { ReceivedFds } from "./descriptors.js";
 import { HANDLERS, UNGATED } from "./handlers.js";
@@ -66,6 +67,11 @@ export class BackendSession {
   /** What is known of the translation mode. */
   get translation(): TranslationRecord {
     return this.#core.translation.record;
+  }
+
+  /** What the session's IOTLB has done. */
+  get iotlbStatistics(): Readonly<IotlbStatistics> {
+    return this.#core.link.iotlb.statistics;
   }
 
   /** Virtio features in effect. */

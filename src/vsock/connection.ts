@@ -20,6 +20,7 @@ import { Place } from "../linux/linked-list.js";
 import type { Timer, TimerHandler } from "../linux/timers.js";
 import { peekByte, SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket.js";
 import { type ConnectionState, NEXT_STATES } from "./connection-state.js";
+import type { ResetCause, SwitchCounters } from "./counters.js";
 import { ReceiveCredit, SendCredit } from "./credit.js";
 import { Shutdown } from "./header.js";
 import { HostSocket } from "./host-socket.js";
@@ -37,6 +38,7 @@ export const Due = { REQUEST: 1, RESPONSE: 2, CREDIT_UPDATE: 4, CREDIT_REQUEST: 
 export interface ConnectionOwner {
   readonly loop: EventLoop;
   readonly limits: SwitchLimits;
+  readonly counters: SwitchCounters;
   /** The connection has control packets for the guest (`due` is not 0). */
   controlDue(connection: Connection): void;
   /** The connection may have data for the guest. */
@@ -80,6 +82,7 @@ export class Connection implements EventHandler, TimerHandler {
   retryUntilMs = 0;
   /** Why the connection was cut short, for the log; undefined while it was not. */
   abortReason: string | undefined;
+  abortCause: ResetCause = "host";
 
   /** The link and the places in lists that the owner keeps. */
   nextOfBucket: Connection | undefined;
@@ -151,11 +154,12 @@ export class Connection implements EventHandler, TimerHandler {
   }
 
   onTimer(): void {
-    const { limits } = this.owner;
+    const { limits, counters } = this.owner;
     if (this.state === "connecting") this.owner.retry(this);
-    else if (this.state === "requesting")
+    else if (this.state === "requesting") {
+      counters.refusedBy.timeout++;
       this.abandon(`the guest did not answer within ${limits.connectTimeoutMs} ms`);
-    else if (this.state === "closing") this.abort("the guest did not answer SHUTDOWN");
+    } else if (this.state === "closing") this.abort("the guest did not answer SHUTDOWN", "timeout");
   }
 
   #clearTimers(): void {
@@ -378,6 +382,7 @@ export class Connection implements EventHandler, TimerHandler {
     if (this.#waitsForCredit) return;
     this.#waitsForCredit = true;
     this.#creditWaits++;
+    this.owner.counters.creditStalls++;
     this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
   }
 
@@ -426,8 +431,12 @@ export class Connection implements EventHandler, TimerHandler {
   // ---- the end ----
 
   /** Ends the connection with a reset to the guest. */
-  abort(reason = "the host program closed its socket before it had read everything"): void {
+  abort(
+    reason = "the host program closed its socket before it had read everything",
+    cause: ResetCause = "host",
+  ): void {
     this.abortReason = reason;
+    this.abortCause = cause;
     this.owner.detach(this, true);
     if (this.#bytesLost) this.#release();
     else this.#drainOrRelease();

@@ -6,6 +6,7 @@ import { errno } from "../linux/errors.js";
 import { IovecList } from "../linux/iovec.js";
 import { LinkedList } from "../linux/linked-list.js";
 import { type Connection, Due } from "./connection.js";
+import type { SwitchCounters } from "./counters.js";
 import { HOST_CID, Op, PacketHeader, Shutdown, SocketType } from "./header.js";
 import { BURST_BYTES, FIRST_READ_BYTES } from "./limits.js";
 import type { ReceiveRing } from "./receive-ring.js";
@@ -17,6 +18,7 @@ const USUAL_PAYLOAD_BYTES = 3732;
 export class ReceivePump {
   readonly #guestCid: number;
   readonly #resets: ResetQueue;
+  readonly #counters: SwitchCounters;
   readonly #header = new PacketHeader();
   readonly #iovecs = new IovecList();
   /** Connections with control packets due, and those that may have data, each in its turn. */
@@ -26,9 +28,10 @@ export class ReceivePump {
   #packetsLeft = 0;
   #bytesLeft = 0;
 
-  constructor(guestCid: number, resets: ResetQueue) {
+  constructor(guestCid: number, resets: ResetQueue, counters: SwitchCounters) {
     this.#guestCid = guestCid;
     this.#resets = resets;
+    this.#counters = counters;
   }
 
   get hasWork(): boolean {
@@ -58,6 +61,13 @@ export class ReceivePump {
   run(ring: ReceiveRing, mostPackets: number): "idle" | "starved" | "more" {
     this.#packetsLeft = mostPackets;
     this.#bytesLeft = BURST_BYTES;
+    const end = this.#fill(ring);
+    this.#counters.toGuestPackets += mostPackets - this.#packetsLeft;
+    this.#counters.toGuestBytes += BURST_BYTES - this.#bytesLeft;
+    return end;
+  }
+
+  #fill(ring: ReceiveRing): "idle" | "starved" | "more" {
     while (this.#packetsLeft > 0 && this.#bytesLeft > 0) {
       if (this.#resets.length > 0) {
         if (!this.#sendReset(ring)) return "starved";

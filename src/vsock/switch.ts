@@ -13,6 +13,7 @@ import type { Logger } from "../log/logger.js";
 import type { SegmentList } from "../memory/segments.js";
 import { Connection, type ConnectionOwner, Due, type Opener } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
+import { type ResetCause, SwitchCounters } from "./counters.js";
 import { describePacket, HOST_CID, Op, type PacketHeader, Shutdown, SocketType } from "./header.js";
 import { connectProblem, type HostEndpoints } from "./host-endpoints.js";
 import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
@@ -41,8 +42,8 @@ const ASSIGNED_PORTS = 2 ** 30;
 export class VsockSwitch implements ConnectionOwner {
   readonly loop: EventLoop;
   readonly limits: SwitchLimits;
-  /** Counters of the device's life, for logs and metrics. */
-  readonly counters = { fromGuestPackets: 0, fromGuestBytes: 0, strayPackets: 0, opened: 0, resets: 0 };
+  /** Of the device's life. */
+  readonly counters = new SwitchCounters();
   readonly #guestCid: number;
   readonly #endpoints: HostEndpoints;
   readonly #log: Logger;
@@ -64,7 +65,7 @@ export class VsockSwitch implements ConnectionOwner {
     this.#nextPort =
       options.firstAssignedPort ?? FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
     this.#resets = new ResetQueue(MOST_WAITING_RESETS + 2 * this.limits.maxConnections);
-    this.#pump = new ReceivePump(options.guestCid, this.#resets);
+    this.#pump = new ReceivePump(options.guestCid, this.#resets, this.counters);
   }
 
   /** Connections of this guest, those that only drain included. */
@@ -156,7 +157,7 @@ export class VsockSwitch implements ConnectionOwner {
         if (connection.state !== "requesting" || (connection.due & Due.REQUEST) !== 0) {
           this.#violation(connection, "the guest sent a RESPONSE that nothing asked for");
         } else {
-          this.counters.opened++;
+          this.counters.openedByHost++;
           connection.establish();
         }
         return;
@@ -183,18 +184,20 @@ export class VsockSwitch implements ConnectionOwner {
 
   #guestReset(connection: Connection): void {
     if (connection.state === "requesting") {
+      this.counters.refusedBy.guest++;
       connection.abandon("the guest refused it: nothing listens on that port", true);
     } else if (connection.state === "connecting") {
       connection.abandon("the guest gave up", true);
     } else {
-      if (connection.state === "established") this.#logReset(connection, "the guest reset it");
+      if (connection.state === "established") this.#logReset(connection, "the guest reset it", "guest");
       connection.guestIsGone();
     }
   }
 
   #violation(connection: Connection, reason: string): void {
     this.#batch.flushOf(connection);
-    if (connection.state === "established" || connection.state === "closing") connection.abort(reason);
+    if (connection.state === "established" || connection.state === "closing")
+      connection.abort(reason, "violation");
     else if (connection.state === "requesting" || connection.state === "connecting")
       connection.abandon(reason);
   }
@@ -208,6 +211,7 @@ export class VsockSwitch implements ConnectionOwner {
   #answerReset(header: PacketHeader): void {
     if (header.op === Op.RST) return;
     this.counters.resets++;
+    this.counters.resetsBy.stray++;
     this.#resets.push(header.dstCid, header.dstPort, header.srcPort, header.type);
   }
 
@@ -220,6 +224,7 @@ export class VsockSwitch implements ConnectionOwner {
     }
     const fd = this.#endpoints.connect(header.dstPort);
     if (fd < 0 && fd !== -errno.EAGAIN) {
+      this.counters.refusedBy.host++;
       this.#refuse(header, connectProblem(-fd));
       return;
     }
@@ -239,6 +244,7 @@ export class VsockSwitch implements ConnectionOwner {
       this.#accept(connection, fd);
     } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= connection.retryUntilMs) {
       const reason = fd === -errno.EAGAIN ? "the backlog of its listener stayed full" : connectProblem(-fd);
+      this.counters.refusedBy.host++;
       this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
       connection.abandon(reason);
     } else {
@@ -250,11 +256,12 @@ export class VsockSwitch implements ConnectionOwner {
     const watched = connection.attach(fd);
     if (watched < 0) {
       const reason = connectProblem(-watched);
+      this.counters.refusedBy.host++;
       this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
       connection.abandon(reason);
       return;
     }
-    this.counters.opened++;
+    this.counters.openedByGuest++;
     connection.establish();
     connection.makeDue(Due.RESPONSE);
   }
@@ -313,6 +320,7 @@ export class VsockSwitch implements ConnectionOwner {
       this.#limitReached = false;
       return true;
     }
+    this.counters.refusedBy.limit++;
     if (!this.#limitReached) {
       this.#limitReached = true;
       this.#log.log({
@@ -366,7 +374,8 @@ export class VsockSwitch implements ConnectionOwner {
 
   detach(connection: Connection, tellGuest: boolean): void {
     this.#table.remove(connection);
-    if (connection.abortReason !== undefined) this.#logReset(connection, connection.abortReason);
+    if (connection.abortReason !== undefined)
+      this.#logReset(connection, connection.abortReason, connection.abortCause);
     if (!tellGuest) return;
     this.counters.resets++;
     this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, SocketType.STREAM);
@@ -389,7 +398,8 @@ export class VsockSwitch implements ConnectionOwner {
     });
   }
 
-  #logReset(connection: Connection, reason: string): void {
+  #logReset(connection: Connection, reason: string, cause: ResetCause): void {
+    this.counters.resetsBy[cause]++;
     this.#log.log({ event: "connection-reset", message: `${connection.describe()}: ${reason}` });
   }
 
@@ -414,7 +424,7 @@ export class VsockSwitch implements ConnectionOwner {
     for (const connection of this.#table.all()) {
       if (connection.state === "requesting" || connection.state === "connecting") connection.abandon(reason);
       else {
-        this.#logReset(connection, reason);
+        this.#logReset(connection, reason, "restart");
         connection.guestIsGone();
       }
     }

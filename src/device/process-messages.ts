@@ -1,0 +1,26 @@
+/** What the main process and a VM's own process say to each other, as JSON over node's channel. */
+import type { LogEntry, LogLevel } from "../log/record.js";
+import type { VmConfig } from "./config/vm-config.js";
+import type { RunnerFigures } from "./device-runner.js";
+
+/** The VM's sockets are inherited from this number on: the VMM's, the host programs'. */
+export const FIRST_INHERITED_FD = 4;
+
+export type ToProcess =
+  /** The first message. */
+  | {
+      readonly kind: "start";
+      readonly config: VmConfig;
+      /** Whether the VMM's socket listens, or is connected. */
+      readonly listening: boolean;
+      readonly logLevel: LogLevel;
+    }
+  | { readonly kind: "figures"; readonly id: number }
+  | { readonly kind: "close" };
+
+export type FromProcess =
+  | { readonly kind: "ready" }
+  | { readonly kind: "log"; readonly entry: LogEntry }
+  | { readonly kind: "figures"; readonly id: number; readonly answer: RunnerFigures | undefined }
+  /** The device has nothing more to serve; the process ends. */
+  | { readonly kind: "finished" };

@@ -1,0 +1,149 @@
+/** `bit33 serve` and `bit33 ctl` as processes, as a user starts them, and guests on the sockets that they make. */
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { builtinVmm } from "../src/profiles/builtin.js";
+import { VirtualMachine } from "../src/vmm/virtual-machine.js";
+import { assertSame, noise } from "./device/rig.js";
+
+const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
+
+/** A net for what hangs; no test depends on it. */
+export const SERVE_TIMEOUT_MS = 120_000;
+const WAIT_MS = 30_000;
+
+export interface LogLine {
+  readonly event: string;
+  readonly vm?: number;
+  readonly message: string;
+  readonly [field: string]: unknown;
+}
+
+export interface Finished {
+  readonly status: number | null;
+  readonly output: string;
+  readonly complaint: string;
+}
+
+/** Runs a command to its end. */
+export async function run(...argv: string[]): Promise<Finished> {
+  const child = spawn(process.execPath, [MAIN, ...argv], { stdio: ["ignore", "pipe", "pipe"] });
+  let [output, complaint] = ["", ""];
+  child.stdout.on("data", (text) => {
+    output += text;
+  });
+  child.stderr.on("data", (text) => {
+    complaint += text;
+  });
+  const [status] = await once(child, "close");
+  return { status, output, complaint };
+}
+
+export class ServeRig {
+  readonly directory = mkdtempSync(join(tmpdir(), "bit33-serve-"));
+  readonly log: LogLine[] = [];
+  readonly #machines = new Set<VirtualMachine>();
+  readonly #servers = new Set<Server>();
+  #child: ChildProcess | undefined;
+  #exit: Promise<unknown[]> = Promise.resolve([]);
+
+  path(name: string): string {
+    return join(this.directory, name);
+  }
+
+  vmOption(cid: number): string {
+    return `guest-cid=${cid},socket=${this.path(`vm${cid}.sock`)},uds-path=${this.path(`vm${cid}.vsock`)}`;
+  }
+
+  /** Starts `bit33 serve` with a VM for each CID, and waits until all of them listen. */
+  async start(cids: readonly number[], ...options: string[]): Promise<void> {
+    const vms = cids.flatMap((cid) => ["--vm", this.vmOption(cid)]);
+    const child = spawn(process.execPath, [MAIN, "serve", ...vms, "--log-format", "json", ...options], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.#child = child;
+    this.#exit = once(child, "exit");
+    createInterface(child.stderr).on("line", (line) => {
+      this.log.push(line.startsWith("{") ? JSON.parse(line) : { event: "", message: line });
+    });
+    for (const cid of cids) await this.logged("listening", cid);
+  }
+
+  get pid(): number {
+    assert.ok(this.#child?.pid !== undefined);
+    return this.#child.pid;
+  }
+
+  /** Waits for the `count`th record of an event. */
+  async logged(event: string, vm?: number, count = 1): Promise<LogLine> {
+    const find = () =>
+      this.log.filter((line) => line.event === event && (vm === undefined || line.vm === vm));
+    await this.until(() => find().length >= count, `${event} in ${JSON.stringify(this.log)}`);
+    return find()[count - 1];
+  }
+
+  async until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+    const deadlineMs = performance.now() + WAIT_MS;
+    while (!(await condition())) {
+      assert.ok(performance.now() < deadlineMs, `waited in vain: ${what}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
+  ctl(...argv: string[]): Promise<Finished> {
+    const [command, ...rest] = argv;
+    return run("ctl", command, "--control", this.path("control"), ...rest);
+  }
+
+  /** Boots a guest of one of the VMs. */
+  boot(cid: number): VirtualMachine {
+    const machine = new VirtualMachine({
+      profile: builtinVmm("qemu-7.2"),
+      socketPath: this.path(`vm${cid}.sock`),
+      platform: { kind: "direct" },
+    });
+    this.#machines.add(machine);
+    return machine;
+  }
+
+  off(machine: VirtualMachine): void {
+    if (this.#machines.delete(machine)) machine.close();
+  }
+
+  /** Sends `bytes` from a guest to a host program and back. */
+  async exchange(machine: VirtualMachine, cid: number, bytes: number): Promise<void> {
+    const port = 1024 + Math.floor(Math.random() * 60_000);
+    const server = createServer((socket: Socket) => socket.pipe(socket));
+    this.#servers.add(server);
+    server.listen(this.path(`vm${cid}.vsock_${port}`));
+    await once(server, "listening");
+    const connection = await machine.driver.connect(port);
+    const data = noise(bytes);
+    const sent = connection.write(data).then(() => connection.shutdown(2));
+    assertSame(await connection.readToEnd(), data, "what came back");
+    await sent;
+    await connection.close();
+    server.close();
+    this.#servers.delete(server);
+  }
+
+  /** Sends a signal and returns status and signal of the end. */
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<unknown[]> {
+    this.#child?.kill(signal);
+    return this.#exit;
+  }
+
+  async close(): Promise<void> {
+    for (const machine of [...this.#machines]) this.off(machine);
+    for (const server of this.#servers) server.close();
+    this.#child?.kill("SIGKILL");
+    await this.#exit;
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
