@@ -32,6 +32,18 @@ function processExists(pid: number): boolean {
   }
 }
 
+describe("bit33 serve --connect-timeout-ms", { timeout: SERVE_TIMEOUT_MS }, () => {
+  it("closes a host program's connection that no guest answers for so long", async (t) => {
+    const rig = await started(t, [], "--control", "CONTROL");
+    const options = ["--guest-cid=3", `--socket=${rig.path("s")}`, `--uds-path=${rig.path("u")}`];
+    assert.equal((await rig.ctl("add", ...options, "--connect-timeout-ms=40")).status, 0);
+    const socket = createConnection(rig.path("u"), () => socket.write("CONNECT 1\n"));
+    await new Promise((resolve) => socket.on("close", resolve));
+    const { message } = await rig.logged("host-connect-failed", 3);
+    assert.match(message, /the guest did not answer within 40 ms$/);
+  });
+});
+
 describe("bit33 serve --metrics", { timeout: SERVE_TIMEOUT_MS }, () => {
   it("counts what a guest moves, by VM and direction", async (t) => {
     const rig = await started(t, [3, 4], "--metrics", "127.0.0.1:0");

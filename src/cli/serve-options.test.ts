@@ -50,7 +50,8 @@ describe("a serve command line", () => {
   it("takes every setting as an option", async () => {
     const settings =
       "--guest-cid=9 --tx-buffer-size=65536 --queue-size=128 --groups=a+b --iotlb=explicit " +
-      "--iotlb-explicit-bit=60 --access-platform=off --uds-mode=0660 --uds-group=5 --max-connections=10";
+      "--iotlb-explicit-bit=60 --access-platform=off --uds-mode=0660 --uds-group=5 --max-connections=10 " +
+      "--total-buffer-size=1000000 --probation-ms=0 --connect-timeout-ms=500 --shutdown-timeout-ms=600";
     const [config] = (await readServeRequest([...paths, ...settings.split(" ")])).configs;
     assert.deepEqual(
       { ...config, socketPath: "", udsPath: "" },
@@ -67,9 +68,10 @@ describe("a serve command line", () => {
         udsMode: 0o660,
         udsGroup: 5,
         maxConnections: 10,
-        probationMs: 50,
-        connectTimeoutMs: 2000,
-        shutdownTimeoutMs: 8000,
+        totalBufferBytes: 1_000_000,
+        probationMs: 0,
+        connectTimeoutMs: 500,
+        shutdownTimeoutMs: 600,
       },
     );
   });
@@ -119,6 +121,15 @@ describe("a serve command line", () => {
       "value-out-of-range",
       /^--queue-size: .* from 1 to 32768$/,
     );
+    for (const [option, range] of [
+      ["--connect-timeout-ms=0", "1 to 600000"],
+      ["--shutdown-timeout-ms=600001", "1 to 600000"],
+      ["--probation-ms=60001", "0 to 60000"],
+      ["--total-buffer-size=4095", "4096 to 68719476736"],
+    ]) {
+      const name = option.split("=")[0];
+      await refuses([...paths, option], "value-out-of-range", new RegExp(`^${name}: .* from ${range}$`));
+    }
     const missing = join(directory, "none", "s");
     await refuses(
       ["--socket", missing, "--uds-path", udsPath],
@@ -235,6 +246,9 @@ describe("the three notations", () => {
       "uds-mode": fc.constantFrom("0660", "600", "0o666"),
       "uds-group": fc.nat().map(String),
       "max-connections": fc.integer({ min: 1, max: 65536 }).map(String),
+      "total-buffer-size": fc.integer({ min: 4096, max: 2 ** 36 }).map(String),
+      "connect-timeout-ms": fc.integer({ min: 1, max: 600_000 }).map(String),
+      "probation-ms": fc.integer({ min: 0, max: 60_000 }).map(String),
     },
     { requiredKeys: [] },
   );

@@ -56,6 +56,7 @@ describe("--vm", () => {
       udsMode: undefined,
       udsGroup: undefined,
       maxConnections: 4096,
+      totalBufferBytes: undefined,
       probationMs: 50,
       connectTimeoutMs: 2000,
       shutdownTimeoutMs: 8000,

@@ -78,6 +78,26 @@ export const SETTINGS = {
     argument: "N",
     help: "connections that the VM may have at once (default 4096)",
   },
+  "total-buffer-size": {
+    field: "totalBufferBytes",
+    argument: "BYTES",
+    help: "sum of what all of its connections may have in flight (default 1 GiB, or 16 times tx-buffer-size)",
+  },
+  "connect-timeout-ms": {
+    field: "connectTimeoutMs",
+    argument: "N",
+    help: "how long a connection may take to be set up, in either direction (default 2000)",
+  },
+  "shutdown-timeout-ms": {
+    field: "shutdownTimeoutMs",
+    argument: "N",
+    help: "how long the guest may take to answer a clean close before it is reset (default 8000)",
+  },
+  "probation-ms": {
+    field: "probationMs",
+    argument: "N",
+    help: "how long iotlb=auto waits for an IOTLB message where addresses do not decide (default 50)",
+  },
 } as const satisfies Record<string, SettingDefinition>;
 
 export type SettingKey = keyof typeof SETTINGS;
@@ -177,9 +197,10 @@ export function readVmSettings({ place, values }: VmSettings): PlacedVmConfig {
     udsMode: read("uds-mode", readMode, VM_DEFAULTS.udsMode),
     udsGroup: read("uds-group", (setting) => readGroup(setting), VM_DEFAULTS.udsGroup),
     maxConnections: read("max-connections", readNumber, VM_DEFAULTS.maxConnections),
-    probationMs: VM_DEFAULTS.probationMs,
-    connectTimeoutMs: VM_DEFAULTS.connectTimeoutMs,
-    shutdownTimeoutMs: VM_DEFAULTS.shutdownTimeoutMs,
+    totalBufferBytes: read("total-buffer-size", readNumber, VM_DEFAULTS.totalBufferBytes),
+    probationMs: read("probation-ms", readNumber, VM_DEFAULTS.probationMs),
+    connectTimeoutMs: read("connect-timeout-ms", readNumber, VM_DEFAULTS.connectTimeoutMs),
+    shutdownTimeoutMs: read("shutdown-timeout-ms", readNumber, VM_DEFAULTS.shutdownTimeoutMs),
   };
   return {
     config,

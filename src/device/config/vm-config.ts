@@ -34,6 +34,8 @@ export interface VmConfig {
   /** Group that shall own the host programs' socket, as a number. */
   udsGroup: number | undefined;
   maxConnections: number;
+  /** Sum of `txBufferBytes` over all connections; undefined follows from `txBufferBytes`. */
+  totalBufferBytes: number | undefined;
   /** How long `auto` waits for a first IOTLB message when addresses alone do not decide. */
   probationMs: number;
   /** How long a connection may take to be established, in either direction. */
@@ -62,6 +64,7 @@ export const VM_DEFAULTS = {
   udsMode: undefined,
   udsGroup: undefined,
   maxConnections: 4096,
+  totalBufferBytes: undefined,
   probationMs: 50,
   connectTimeoutMs: 2000,
   shutdownTimeoutMs: 8000,
@@ -84,6 +87,8 @@ export const VM_LIMITS = {
   queueSize: [1, 32768],
   /** Our choice: each connection is an open descriptor of this process. */
   maxConnections: [1, 65536],
+  /** From one page a connection on; the most is our choice. Nothing is set aside for it. */
+  totalBufferBytes: [4096, 64 * 1024 * 1024 * 1024],
   probationMs: [0, 60_000],
   connectTimeoutMs: [1, 600_000],
   shutdownTimeoutMs: [1, 600_000],
