@@ -13,10 +13,11 @@ import type { Logger } from "../log/logger.js";
 import type { IotlbStatistics } from "../memory/iotlb.js";
 import type { SessionPolicy } from "../vhost/backend-device.js";
 import { BackendSession } from "../vhost/backend-session.js";
+import type { HostEndpoints } from "../vsock/host-endpoints.js";
 import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
 import { HybridListener } from "../vsock/hybrid-listener.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
-import { VsockSwitch } from "../vsock/switch.js";
+import { type SwitchOptions, VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { addIotlb, type DeviceFigures, type Mode, queueFigures } from "./metrics/figures.js";
 import { QueueCounters } from "./metrics/queue-counters.js";
@@ -32,12 +33,27 @@ export interface VmDeviceOptions {
   readonly loop: EventLoop;
   readonly config: VmConfig;
   readonly vmm: VmmSocket;
-  /** The listening socket of `config.udsPath`. */
-  readonly hybridFd: number;
+  /** The listening socket of `config.udsPath`; undefined if host programs have none. */
+  readonly hybridFd: number | undefined;
   readonly log: Logger;
   /** Nothing will ever be served again: the one connected VMM that was inherited has left. */
   readonly finished: () => void;
+  readonly parts?: DeviceParts;
 }
+
+/** Parts of a device that somebody else makes, who serves its ports himself (`library/`). */
+export interface DeviceParts {
+  /** `fallback` is what would be behind the ports otherwise; descriptors from `descriptorCeiling` on are left to others. */
+  endpoints(fallback: HostEndpoints | undefined, descriptorCeiling: number): HostEndpoints;
+  vsockSwitch(options: SwitchOptions): VsockSwitch;
+  backend(...parts: ConstructorParameters<typeof VsockBackend>): VsockBackend;
+}
+
+const USUAL_PARTS: DeviceParts = {
+  endpoints: (fallback) => fallback ?? { connect: () => -errno.ENOENT },
+  vsockSwitch: (options) => new VsockSwitch(options),
+  backend: (...parts) => new VsockBackend(...parts),
+};
 
 /** Nobody keeps more clients without a complete line than this, however many connections are allowed. */
 const MOST_HANDSHAKES = 256;
@@ -53,7 +69,7 @@ export class VmDevice {
   readonly #options: VmDeviceOptions;
   readonly #sessionLog: Logger;
   readonly #switch: VsockSwitch;
-  readonly #hybrid: HybridListener;
+  readonly #hybrid: HybridListener | undefined;
   #listenToken: number | undefined;
   #session: BackendSession | undefined;
   readonly #queueCounters = new QueueCounters();
@@ -64,25 +80,28 @@ export class VmDevice {
 
   constructor(options: VmDeviceOptions) {
     this.#options = options;
-    const { loop, config } = options;
+    const { loop, config, hybridFd, parts = USUAL_PARTS } = options;
     const log = limited(options.log, PROVOKED_RECORDS_A_SECOND);
     this.#sessionLog = limited(options.log, SESSION_RECORDS_A_SECOND);
     const descriptorCeiling = connectionCeiling();
-    this.#switch = new VsockSwitch({
+    const hybrid =
+      hybridFd === undefined ? undefined : new HybridEndpoints(config.udsPath, descriptorCeiling);
+    this.#switch = parts.vsockSwitch({
       loop,
       log,
       guestCid: config.guestCid,
-      endpoints: new HybridEndpoints(config.udsPath, descriptorCeiling),
+      endpoints: parts.endpoints(hybrid, descriptorCeiling),
       limits: limitsOf(config),
     });
-    this.#hybrid = new HybridListener({
-      loop,
-      log,
-      fd: options.hybridFd,
-      connector: this.#switch,
-      mostClients: Math.min(MOST_HANDSHAKES, config.maxConnections),
-      descriptorCeiling,
-    });
+    if (hybridFd !== undefined)
+      this.#hybrid = new HybridListener({
+        loop,
+        log,
+        fd: hybridFd,
+        connector: this.#switch,
+        mostClients: Math.min(MOST_HANDSHAKES, config.maxConnections),
+        descriptorCeiling,
+      });
     if (options.vmm.listening) this.#listen();
     else this.#serve(options.vmm.fd);
   }
@@ -117,11 +136,11 @@ export class VmDevice {
   }
 
   #serve(fd: number): void {
-    const { loop, config, vmm, finished } = this.#options;
+    const { loop, config, vmm, finished, parts = USUAL_PARTS } = this.#options;
     const log = this.#sessionLog;
     const ended = () => this.#sessionEnded();
     const counters = this.#queueCounters;
-    const device = new VsockBackend(loop, this.#switch, config.guestCid, log, ended, counters);
+    const device = parts.backend(loop, this.#switch, config.guestCid, log, ended, counters);
     try {
       this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
       this.#sessions++;
@@ -163,7 +182,7 @@ export class VmDevice {
     this.#stopListening();
     this.#session?.end("the device is being stopped");
     this.#switch.close();
-    this.#hybrid.close();
+    this.#hybrid?.close();
     if (this.#options.vmm.listening) closeSync(this.#options.vmm.fd);
   }
 }
@@ -186,9 +205,7 @@ function limitsOf(config: VmConfig): SwitchLimits {
     ...DEFAULT_LIMITS,
     bufferBytes: config.txBufferBytes,
     // So that a few connections get what was asked for, however large it is.
-    totalBufferBytes:
-      config.totalBufferBytes ??
-      Math.max(DEFAULT_LIMITS.totalBufferBytes, FULL_BUFFERS * config.txBufferBytes),
+    totalBufferBytes: Math.max(DEFAULT_LIMITS.totalBufferBytes, FULL_BUFFERS * config.txBufferBytes),
     maxConnections: config.maxConnections,
     connectTimeoutMs: config.connectTimeoutMs,
     shutdownTimeoutMs: config.shutdownTimeoutMs,

@@ -17,18 +17,23 @@ import { LONGEST_PORT_SUFFIX, VM_LIMITS, type VmConfig } from "./vm-config.js";
 export interface CheckOptions {
   /** The vhost-user socket is inherited as this descriptor, so one VM is served and no socket made for it. */
   readonly fd?: number | undefined;
+  /** False if no socket for host programs is made, and `udsPath` means nothing. */
+  readonly hybrid?: boolean;
 }
 
 /** Throws a ConfigError for the first rule that is broken; returns if the VMs can be served together. */
-export function checkVmConfigs(vms: readonly PlacedVmConfig[], { fd }: CheckOptions = {}): void {
+export function checkVmConfigs(
+  vms: readonly PlacedVmConfig[],
+  { fd, hybrid = true }: CheckOptions = {},
+): void {
   checkWhoListens(vms, fd);
   for (const vm of vms) {
     checkNumbers(vm);
-    checkPath(vm, "udsPath", LONGEST_PORT_SUFFIX);
+    if (hybrid) checkPath(vm, "udsPath", LONGEST_PORT_SUFFIX);
     if (vm.config.socketPath !== undefined) checkPath(vm, "socketPath", "");
   }
   checkCidsDiffer(vms);
-  checkPathsKeepApart(vms);
+  if (hybrid) checkPathsKeepApart(vms);
 }
 
 /** For configurations made by a program: the places are `vms[0].guestCid` and so on. */
@@ -61,7 +66,6 @@ function checkNumbers({ config, placeOf }: PlacedVmConfig): void {
   for (const field of Object.keys(VM_LIMITS) as (keyof typeof VM_LIMITS)[]) {
     const [smallest, largest] = VM_LIMITS[field];
     const value = config[field];
-    if (value === undefined) continue;
     if (!Number.isInteger(value) || value < smallest || value > largest) {
       const problem = `${value} is out of range; give a whole number from ${smallest} to ${largest}`;
       throw new ConfigError("value-out-of-range", placeOf(field), problem);
