@@ -205,7 +205,9 @@ function limitsOf(config: VmConfig): SwitchLimits {
     ...DEFAULT_LIMITS,
     bufferBytes: config.txBufferBytes,
     // So that a few connections get what was asked for, however large it is.
-    totalBufferBytes: Math.max(DEFAULT_LIMITS.totalBufferBytes, FULL_BUFFERS * config.txBufferBytes),
+    totalBufferBytes:
+      config.totalBufferBytes ??
+      Math.max(DEFAULT_LIMITS.totalBufferBytes, FULL_BUFFERS * config.txBufferBytes),
     maxConnections: config.maxConnections,
     connectTimeoutMs: config.connectTimeoutMs,
     shutdownTimeoutMs: config.shutdownTimeoutMs,

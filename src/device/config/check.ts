@@ -66,6 +66,7 @@ function checkNumbers({ config, placeOf }: PlacedVmConfig): void {
   for (const field of Object.keys(VM_LIMITS) as (keyof typeof VM_LIMITS)[]) {
     const [smallest, largest] = VM_LIMITS[field];
     const value = config[field];
+    if (value === undefined) continue;
     if (!Number.isInteger(value) || value < smallest || value > largest) {
       const problem = `${value} is out of range; give a whole number from ${smallest} to ${largest}`;
       throw new ConfigError("value-out-of-range", placeOf(field), problem);
