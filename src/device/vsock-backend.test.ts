@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { Outcome } from "../memory/address.js";
+import { F, mask } from "../virtio/index.js";
 import { HEADER_BYTES, Op } from "../vsock/header.js";
 import { openDescriptors } from "../vsock/switch-rig.js";
-import { BackendRig, WINDOW_BYTES } from "./backend-rig.js";
+import { BackendRig, ListBackendQueue, ListQueue, WINDOW_BYTES } from "./backend-rig.js";
 
 const RX = 0;
 const TX = 1;
@@ -249,6 +250,24 @@ describe("queues that stop and start", () => {
       assert.equal(rig.vsock.connectionCount, 0);
       assert.equal(rig.vsock.hasWork, false);
       for (const index of order) rig.backend.queueStopped(index);
+      rig.backend.reset();
+    }
+  });
+
+  it("keep their connections when, with RING_RESET, one starts anew and the other goes on", () => {
+    for (const reset of [RX, TX]) {
+      const rx = rig.start(RX);
+      const tx = rig.start(TX);
+      rig.offer(rx);
+      rig.connect(tx);
+      assert.equal(rig.vsock.connectionCount, 1);
+      rig.backend.queueStopped(reset);
+      const again = new ListBackendQueue(new ListQueue(reset), rig.memory, -1, () => {});
+      again.driverFeatures = mask(F.RING_RESET);
+      rig.backend.queueStarted(again);
+      rig.turn();
+      assert.equal(rig.vsock.connectionCount, 1);
+      for (const index of [RX, TX]) rig.backend.queueStopped(index);
       rig.backend.reset();
     }
   });

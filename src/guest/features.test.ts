@@ -31,13 +31,13 @@ describe("what a guest acknowledges", () => {
   });
 
   it("no guest takes what it does not implement, and none a legacy device", () => {
-    const choice = chooseFeatures("viommu", WITH_33 | mask(F.RING_PACKED) | mask(F.IN_ORDER) | 0xffn);
+    const choice = chooseFeatures("viommu", WITH_33 | mask(F.NOTIFICATION_DATA) | mask(F.RING_RESET) | 0xffn);
     assert.ok(choice.ok && choice.acknowledged === WITH_33);
     assert.ok(!chooseFeatures("direct", mask(F.EVENT_IDX)).ok);
   });
 
   it("a guest of a profile takes what it knows, and misses each bit that it requires by name", () => {
-    const words = { knows: WITH_33 | mask(F.RING_PACKED), requires: maskOf(F.VERSION_1, F.ACCESS_PLATFORM) };
+    const words = { knows: WITH_33, requires: maskOf(F.VERSION_1, F.ACCESS_PLATFORM) };
     const all = acknowledge(words, WITH_33 | mask(F.RING_PACKED) | mask(F.IN_ORDER));
     assert.ok(all.ok && all.acknowledged === WITH_33);
     const none = acknowledge(words, mask(F.EVENT_IDX));

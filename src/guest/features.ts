@@ -16,11 +16,10 @@ export const DRIVER_FEATURES = maskOf(
   F.EVENT_IDX,
   F.VERSION_1,
   F.ACCESS_PLATFORM,
+  F.RING_PACKED,
+  F.IN_ORDER,
   F.ORDER_PLATFORM,
 );
-
-/** What cannot be played, whatever a guest knows: the driver has no packed rings. */
-const NOT_PLAYED = mask(F.RING_PACKED);
 
 export type GuestChoice =
   | { readonly ok: true; readonly acknowledged: bigint }
@@ -31,7 +30,7 @@ export function acknowledge(
   { knows, requires }: Pick<GuestProfile, "knows" | "requires">,
   offered: bigint,
 ): GuestChoice {
-  const acknowledged = offered & knows & ~NOT_PLAYED;
+  const acknowledged = offered & knows;
   const lacking = requires & ~acknowledged;
   if (lacking === 0n) return { ok: true, acknowledged };
   const names = bitsOf(lacking).map((bit) => `${virtioFeature(bit, "vsock")?.name ?? "bit"} (${bit})`);

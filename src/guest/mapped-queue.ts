@@ -6,15 +6,21 @@
 import { drainEventfd, signalEventfd } from "../linux/eventfd.js";
 import { roundUp } from "../linux/mapping.js";
 import { Access } from "../memory/address.js";
+import type { DriverQueue } from "../virtqueue/driver-queue.js";
 import { DESC_BYTES, DescFlag, placeSplitQueue } from "../virtqueue/layout.js";
+import { PackedDriverQueue } from "../virtqueue/packed-driver-queue.js";
+import { placePackedQueue } from "../virtqueue/packed-layout.js";
 import { SplitDriverQueue } from "../virtqueue/split-driver-queue.js";
 import { type CoherentMemory, DmaBuffer, type DmaMapper } from "./dma.js";
 import type { GuestRam, RamBlock } from "./guest-ram.js";
 
 export interface MappedQueueOptions {
   readonly index: number;
-  /** Power of 2. */
+  /** A power of 2, unless it is packed. */
   readonly size: number;
+  /** VIRTIO_F_RING_PACKED, VIRTIO_F_IN_ORDER and so on were negotiated. */
+  readonly packed: boolean;
+  readonly inOrder: boolean;
   readonly eventIdx: boolean;
   readonly indirect: boolean;
   readonly ram: GuestRam;
@@ -30,6 +36,19 @@ export interface MappedQueueOptions {
 /** Linux aligns the three areas to a cache line (SMP_CACHE_BYTES). */
 const AREA_ALIGNMENT = 64;
 
+/** As SET_VRING_ADDR calls them: the driver's events in place of the avail ring, the device's in place of the used one. */
+function packedAreas(size: number) {
+  const { desc, driverEvent, deviceEvent, totalBytes } = placePackedQueue(size, AREA_ALIGNMENT);
+  return { desc, avail: driverEvent, used: deviceEvent, totalBytes };
+}
+
+/** How much of a chain the device may write. */
+function writableBytes(buffers: readonly DmaBuffer[]): number {
+  let total = 0;
+  for (const { access, bytes } of buffers) if (access !== Access.READ) total += bytes;
+  return total;
+}
+
 /** An indirect table in the guest's memory. */
 interface Table {
   readonly buffer: DmaBuffer;
@@ -42,14 +61,15 @@ export class MappedQueue<Owner extends object> {
   readonly kickFd: number;
   readonly callFd: number;
   readonly memory: CoherentMemory;
-  /** The ring itself, for drivers that break the rules on purpose. */
-  readonly ring: SplitDriverQueue;
+  readonly ring: DriverQueue;
   /** The bus addresses of the three areas, which the driver tells the device. */
   readonly addresses: { readonly desc: bigint; readonly avail: bigint; readonly used: bigint };
   /** How often the device was kicked, and how often it called. */
   kicks = 0;
   calls = 0;
 
+  readonly #split: SplitDriverQueue | undefined;
+  readonly #packed: PackedDriverQueue | undefined;
   readonly #ram: GuestRam;
   readonly #dma: DmaMapper;
   readonly #tables: Table[] = [];
@@ -67,23 +87,24 @@ export class MappedQueue<Owner extends object> {
     this.callFd = options.callFd;
     this.#ram = ram;
     this.#dma = dma;
-    const placement = placeSplitQueue(size, AREA_ALIGNMENT);
-    this.memory = dma.allocateCoherent(placement.totalBytes);
-    const at = (base: bigint) => ({
-      desc: base + BigInt(placement.desc),
-      avail: base + BigInt(placement.avail),
-      used: base + BigInt(placement.used),
-    });
-    this.addresses = at(this.memory.bus);
-    const host = this.memory.host;
-    this.ring = new SplitDriverQueue({
-      index,
-      size,
-      desc: host + placement.desc,
-      avail: host + placement.avail,
-      used: host + placement.used,
-      eventIdx: options.eventIdx,
-    });
+    const areas = options.packed ? packedAreas(size) : placeSplitQueue(size, AREA_ALIGNMENT);
+    this.memory = dma.allocateCoherent(areas.totalBytes);
+    const { host, bus } = this.memory;
+    this.addresses = {
+      desc: bus + BigInt(areas.desc),
+      avail: bus + BigInt(areas.avail),
+      used: bus + BigInt(areas.used),
+    };
+    const { eventIdx, inOrder } = options;
+    const [desc, avail, used] = [host + areas.desc, host + areas.avail, host + areas.used];
+    const shared = { index, size, desc, eventIdx, inOrder };
+    this.#split = options.packed ? undefined : new SplitDriverQueue({ ...shared, avail, used });
+    this.#packed = options.packed
+      ? new PackedDriverQueue({ ...shared, driverEvent: avail, deviceEvent: used })
+      : undefined;
+    const ring = this.#split ?? this.#packed;
+    if (ring === undefined) throw new Error("a queue is split or packed");
+    this.ring = ring;
     this.#owners = new Array(size).fill(undefined);
     this.#buffers = new Array(size).fill(undefined);
     this.#tableOf = new Array(size).fill(undefined);
@@ -102,6 +123,22 @@ export class MappedQueue<Owner extends object> {
       });
     }
     return block;
+  }
+
+  /** The split ring itself, for drivers that break the rules on purpose. */
+  get splitRing(): SplitDriverQueue {
+    if (this.#split === undefined) throw new Error(`queue ${this.index} is packed`);
+    return this.#split;
+  }
+
+  /**
+   * Where a device takes the ring up that has lost its own count, as SET_VRING_BASE says it: after what was returned
+   * last. A VMM reads that from a split ring's memory.
+   */
+  get base(): number {
+    if (this.#packed === undefined) return this.splitRing.rings.usedIndex;
+    const { used } = this.#packed.position;
+    return ((used << 16) | used) >>> 0;
   }
 
   /** Chains that are with the device. */
@@ -130,14 +167,11 @@ export class MappedQueue<Owner extends object> {
         this.#tables.push(table);
         return false;
       }
+      const { low, high, bytes } = table.buffer;
       this.ring.begin();
-      this.ring.put(table.buffer.low, table.buffer.high, table.buffer.bytes, false);
+      this.ring.putTable(low, high, bytes, writableBytes(buffers));
     }
     const head = this.ring.commit();
-    if (table !== undefined) {
-      const { low, high, bytes } = table.buffer;
-      this.ring.rings.setDescriptor(head, low, high, bytes, DescFlag.INDIRECT);
-    }
     this.#owners[head] = owner;
     this.#buffers[head] = buffers;
     this.#tableOf[head] = table;

@@ -102,6 +102,8 @@ export class VsockDriver implements ConnectionHost {
       index,
       size,
       mostBuffers,
+      packed: has(features, F.RING_PACKED),
+      inOrder: has(features, F.IN_ORDER),
       eventIdx: has(features, F.EVENT_IDX),
       indirect: has(features, F.INDIRECT_DESC),
       ram: this.#ram,

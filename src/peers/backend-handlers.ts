@@ -6,6 +6,7 @@ import { MemoryError } from "../memory/errors.js";
 import type { RegionInput } from "../memory/region.js";
 import { type Answer, DONE, refused, reply, replyU64 } from "../vhost/answer.js";
 import type { ReceivedFds } from "../vhost/descriptors.js";
+import { packedBaseOf } from "../vhost/ring-queue.js";
 import type { RingState } from "../vhost/ring-state.js";
 import {
   decodeSplitBase,
@@ -16,8 +17,9 @@ import {
   type PayloadKind,
   type PayloadOf,
 } from "../vhost/wire/index.js";
-import { describeFeatures, describeProtocolFeatures } from "../virtio/index.js";
+import { describeFeatures, describeProtocolFeatures, F, has } from "../virtio/index.js";
 import { isQueueSize } from "../virtqueue/layout.js";
+import { isPackedQueueSize } from "../virtqueue/packed-layout.js";
 import type { BackendCore } from "./backend-core.js";
 
 export type PeerHandler = (core: BackendCore, message: Message, fds: ReceivedFds) => Answer;
@@ -92,14 +94,16 @@ const remMemReg = taking("memRegion", (core, { region }) =>
   changingMemory(core, () => core.model.memory.remove(inputOf(region))),
 );
 
-const setVringNum = onRing("vringState", (_core, ring, { num }) => {
-  if (!isQueueSize(num)) return refused(`${num} is no queue size`);
+const setVringNum = onRing("vringState", (core, ring, { num }) => {
+  const isPacked = has(core.model.features, F.RING_PACKED);
+  if (isPacked ? !isPackedQueueSize(num) : !isQueueSize(num)) return refused(`${num} is no queue size`);
   ring.size = num;
   return DONE;
 });
 
-const setVringBase = onRing("vringState", (_core, ring, { num }) => {
-  ring.base = decodeSplitBase(num);
+const setVringBase = onRing("vringState", (core, ring, { num }) => {
+  const isPacked = has(core.model.features, F.RING_PACKED);
+  ring.base = isPacked ? packedBaseOf(ring, num) : decodeSplitBase(num);
   return DONE;
 });
 

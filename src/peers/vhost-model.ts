@@ -13,6 +13,7 @@ import { TableSpace } from "../memory/table-space.js";
 import { type AccessWatcher, type WatchedAccess, WatchedSpace } from "../memory/watched-space.js";
 import type { ModelledDevice } from "../profiles/device-profile.js";
 import { DirtyLogging } from "../vhost/dirty-logging.js";
+import { ringAreas } from "../vhost/ring-areas.js";
 import type { RingAddresses, RingState } from "../vhost/ring-state.js";
 import { type RingSpaces, Rings } from "../vhost/rings.js";
 import { IOTLB_TYPE, type IotlbMessage } from "../vhost/wire/index.js";
@@ -227,12 +228,8 @@ export class VhostModel {
 
   /** All three areas of a ring lie in the memory table. */
   isInMemory(ring: RingState): boolean {
-    const { desc, avail, used } = ring.addresses ?? NOWHERE;
-    return (
-      this.#hasUserRange(desc, descBytes(ring.size)) &&
-      this.#hasUserRange(avail, availBytes(ring.size)) &&
-      this.#hasUserRange(used, usedBytes(ring.size))
-    );
+    const areas = ringAreas({ addresses: ring.addresses ?? NOWHERE, size: ring.size }, this.features);
+    return areas.every(({ address, bytes }) => this.#hasUserRange(address, bytes));
   }
 
   start(ring: RingState): void {

@@ -8,6 +8,7 @@ import { isQueueSize } from "../virtqueue/layout.js";
 import { isPackedQueueSize } from "../virtqueue/packed-layout.js";
 import { type Answer, DONE, type Handler, refused, reply, taking } from "./answer.js";
 import type { ReceivedFds } from "./descriptors.js";
+import { packedBaseOf } from "./ring-queue.js";
 import type { RingState } from "./ring-state.js";
 import type { SessionCore } from "./session-core.js";
 import { decodeSplitBase, type PayloadKind, type PayloadOf, VRING_FLAG_LOG } from "./wire/index.js";
@@ -43,9 +44,9 @@ export const setVringNum = onRing("vringState", (session, ring, { num }) => {
   return DONE;
 });
 
-export const setVringBase = onRing("vringState", (_session, ring, { num }) => {
+export const setVringBase = onRing("vringState", (session, ring, { num }) => {
   if (ring.running !== undefined) return refused(RUNS);
-  ring.base = num;
+  ring.base = session.isPacked ? packedBaseOf(ring, num) : num;
   ring.broken = false;
   return DONE;
 });

@@ -8,7 +8,7 @@ import type { DeviceQueue, HostReader } from "../virtqueue/device-queue.js";
 import { PackedDeviceQueue } from "../virtqueue/packed-device-queue.js";
 import { SplitDeviceQueue } from "../virtqueue/split-device-queue.js";
 import type { RingAddresses, RingState } from "./ring-state.js";
-import { decodePackedBase, decodeSplitBase, encodePackedBase } from "./wire/index.js";
+import { decodePackedBase, decodeSplitBase, encodePackedBase, FIRST_PACKED_BASE } from "./wire/index.js";
 
 /** What a ring's addresses and its descriptors' addresses are looked up in. */
 export interface RingSpaces {
@@ -38,6 +38,15 @@ export function makeQueue(
     return new SplitDeviceQueue({ ...shared, avail, used, base: decodeSplitBase(base) });
   const positions = decodePackedBase(base);
   return new PackedDeviceQueue({ ...shared, driverEvent: avail, deviceEvent: used, ...positions });
+}
+
+/**
+ * The base that a front-end means which sends `num` for a packed ring. Several hand RING_PACKED on to the guest and know
+ * the positions of split rings only: a driver that begins is 0 to them, which says of a packed ring that it stands at
+ * the start of a second lap. It is taken for that only from where we said it: a ring stops there once in many times.
+ */
+export function packedBaseOf({ everRan, base }: RingState, num: number): number {
+  return num === 0 && !(everRan && base === 0) ? FIRST_PACKED_BASE : num;
 }
 
 /** What GET_VRING_BASE answers for a queue. */

@@ -126,6 +126,28 @@ test("GET_VRING_BASE tells both positions with their wrap counters, and a ring s
   });
 });
 
+test("base 0, of a front-end that knows split rings only, is a new driver's, unless the ring was stopped there", () => {
+  withRig({}, (rig) => {
+    rig.connect();
+    rig.fe.setFeatures(PACKED);
+    rig.fe.addMemReg(rig.ram.region);
+    let driver = driverOf(rig, 1, 3);
+    run(rig, 1, 3, "user-rings", 0);
+    send(rig, driver, "new");
+    rig.fe.getVringBase(1);
+    driver = driverOf(rig, 1, 3);
+    run(rig, 1, 3, "user-rings", 0);
+    for (const text of ["new again", "second", "third"]) {
+      send(rig, driver, text);
+      returned(driver);
+    }
+    assert.equal(rig.fe.getVringBase(1), 0, "the start of the second lap");
+    run(rig, 1, 3, "user-rings", 0);
+    send(rig, driver, "fourth");
+    assert.deepEqual(rig.received(1), ["new", "new again", "second", "third", "fourth"]);
+  });
+});
+
 test("a base that a packed ring does not have breaks it, and it can be set up anew", () => {
   withRig({}, (rig) => {
     rig.connect();

@@ -11,6 +11,7 @@ import { connectUnix, createSocket } from "../linux/unix-socket.js";
 import type { RingStep, SetupStep, Step } from "../profiles/vmm-profile.js";
 import type { FrontEndOptions as SessionOptions } from "../vhost/front-end-connection.js";
 import { FrontEndError } from "../vhost/front-end-error.js";
+import { FIRST_PACKED_BASE } from "../vhost/wire/index.js";
 import { F, has, mask, PROTOCOL_F, STATUS } from "../virtio/index.js";
 import { BasePlayer } from "./base-player.js";
 import type { RemoteIotlb } from "./iotlb-server.js";
@@ -51,7 +52,7 @@ export class FrontEnd extends BasePlayer {
   };
   readonly #ringSetUps: Readonly<Record<RingStep, (index: number, queue: GuestQueue) => void>> = {
     num: (index, { size }) => this.session.setVringNum(index, size),
-    base: (index, { base = 0 }) => this.session.setVringBase(index, base),
+    base: (index, { base = this.#firstBase }) => this.session.setVringBase(index, base),
     addr: (index, queue) => this.session.setVringAddr(index, this.ringAddresses(index, queue)),
     kick: (index, { kickFd }) => this.session.setVringKick(index, kickFd),
     call: (index, { callFd }) => this.session.setVringCall(index, callFd),
@@ -80,6 +81,12 @@ export class FrontEnd extends BasePlayer {
       update: (iova, bytes, user, perm) => session.iotlbUpdate(iova, bytes, user, perm) === 0n,
       invalidate: (iova, bytes) => void session.iotlbInvalidate(iova, bytes),
     };
+  }
+
+  /** A new driver's. Who offers packed rings by itself knows where they begin; who merely hands the bit on does not. */
+  get #firstBase(): number {
+    const knowsPacked = has(this.#profile.offer.own, F.RING_PACKED);
+    return knowsPacked && has(this.negotiation.sentToBackend, F.RING_PACKED) ? FIRST_PACKED_BASE : 0;
   }
 
   // ---- before the guest boots ----------------------------------------------------------------------------------

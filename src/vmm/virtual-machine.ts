@@ -126,7 +126,7 @@ export class VirtualMachine {
       addresses: queue.addresses,
       kickFd: queue.kickFd,
       callFd: queue.callFd,
-      base: options.positions?.[index] ?? queue.ring.rings.usedIndex,
+      base: options.positions?.[index] ?? queue.base,
     }));
     this.frontEnd.start(acknowledged, queues);
     // The new back-end may have missed what the old one was kicked for.

@@ -37,19 +37,19 @@ class RawTransmit {
 
   /** Writes ring descriptor `index`, whatever it says. */
   descriptor(index: number, address: number | bigint, length: number, flags = 0, next = 0): void {
-    this.#queue.ring.rings.writeDescriptor(index, { address: BigInt(address), length, flags, next });
+    this.#queue.splitRing.rings.writeDescriptor(index, { address: BigInt(address), length, flags, next });
   }
 
   /** Puts these heads into the avail ring and kicks, wanted or not. */
   offer(...heads: number[]): void {
-    for (const head of heads) this.#queue.ring.offer(head);
+    for (const head of heads) this.#queue.splitRing.offer(head);
     this.#queue.ring.publish();
     signalEventfd(this.#queue.kickFd);
   }
 
   /** Moves avail.idx, without entries. */
   jump(by: number): void {
-    const { rings } = this.#queue.ring;
+    const { rings } = this.#queue.splitRing;
     rings.availIndex = (rings.availIndex + by) & 0xffff;
     signalEventfd(this.#queue.kickFd);
   }

@@ -193,6 +193,7 @@ export async function negotiation(lab: Lab): Promise<void> {
   const [features] = await lab.guest.lines("cat", `${device}/features`);
   // One character a bit, bit 0 first.
   assert.equal(features?.[33], kind.accessPlatform ? "1" : "0", `VIRTIO_F_ACCESS_PLATFORM in ${features}`);
+  assert.equal(features?.[34], kind.packed === true ? "1" : "0", `VIRTIO_F_RING_PACKED in ${features}`);
   const isForeign = (lab.device.constructor as typeof import("./device.js").Device).isForeign;
   // What another device offers is not known.
   const offered = isForeign ? 0n : OFFERED;

@@ -20,6 +20,8 @@ export interface GuestKind {
   /** What the guest's driver acknowledged, and what the device made of it: two things. */
   accessPlatform: boolean;
   translation: TranslationMode;
+  /** The guest's rings are packed ones. */
+  packed?: boolean;
   /** The built-in guest profile that describes it. */
   profile?: string;
   /** The type of the IOMMU group of the device in the guest, if it is in one. */
@@ -81,6 +83,30 @@ export const guestKinds: GuestKind[] = [
     profile: "passthrough",
     append: "iommu=pt",
     iommuDomain: "identity",
+  }),
+  // QEMU hands packed=on to the guest, and RING_PACKED to the back-end, whatever that one offers.
+  kind("packed rings", direct, {
+    packed: true,
+    vsockOptions: ",packed=on",
+    profile: "plain",
+    events: ["stop-cont", "unbind-bind"],
+  }),
+  kind("packed rings, virtio-iommu", virtioIommu, {
+    packed: true,
+    vsockOptions: ",iommu_platform=on,packed=on",
+    profile: "viommu-strict",
+    iommuDomain: "DMA",
+    append: "iommu.strict=1",
+    events: ["stop-cont"],
+  }),
+  kind("packed rings, intel-iommu, iommu.strict=1", intelIommu, {
+    packed: true,
+    vsockOptions: ",iommu_platform=on,ats=on,packed=on",
+    profile: "viommu-strict",
+    iommuDomain: "DMA",
+    append: "iommu.strict=1",
+    reboots: true,
+    events: ["reboot"],
   }),
   kind("5 GiB", direct, { memoryMiB: 5120 }),
   kind("memory hot-plug", direct, {

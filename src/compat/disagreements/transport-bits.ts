@@ -26,7 +26,7 @@ export const IN_ORDER_UNKNOWN_TO_THE_GUEST: Disagreement = {
   reading: "Only new kernels negotiate it; what was an idle offer becomes a promise.",
   expected: "only-newer-guests-take-it",
   lesson:
-    "An offer that nobody takes costs nothing until somebody does. A device that offers IN_ORDER has to keep it from the first day; this project's does not offer it, though its data plane would keep it.",
+    "An offer that nobody takes costs nothing until somebody does. A device that offers IN_ORDER has to keep it from the first day. This project's offers it and returns every buffer in the order in which it came.",
   async run() {
     const { guest, vmm, device } = lineOf("plain/cloud-hypervisor/dpdk-like");
     const promising = deviceWith(device, "in-order", offering(mask(F.IN_ORDER)));
@@ -95,7 +95,7 @@ export const CROSVM_STRIPS_PACKED: Disagreement = {
   reading: "crosvm strips it on both sides.",
   expected: "stripped",
   lesson:
-    "What crosvm does is the careful thing. Others hand the bit on, or offer it unasked, so a device that serves split rings only should not offer it, and should refuse it if it comes all the same.",
+    "What crosvm does is the careful thing. Others hand the bit on, or offer it unasked, so a device that serves split rings only should not offer it, and should refuse it if it comes all the same. This project's device serves packed rings, and takes position 0, where a driver begins by the count of split rings, for where it begins by that of packed ones.",
   async run() {
     const bit = F.RING_PACKED;
     const through = (vmm: string): Promise<Play> => {
@@ -111,6 +111,7 @@ export const CROSVM_STRIPS_PACKED: Disagreement = {
     const packedOn = vmmWith(unasked.vmm, "packed", { offer: { ...offer, own: offer.own | mask(bit) } });
     const option = await play({ ...unasked, vmm: packedOn });
     const own = await play(lineOf("plain/crosvm-vhost-user/crosvm-backend"));
+    const libkrun = await play(lineOf("plain/libkrun/bit33-auto"));
     const names = (isOffered: boolean): string =>
       others
         .filter(({ words }) => has(words.offeredToGuest, bit) === isOffered)
@@ -122,10 +123,10 @@ export const CROSVM_STRIPS_PACKED: Disagreement = {
         `A back-end ${offers(crosvm, bit)} RING_PACKED. Through crosvm it is ${offered(crosvm.words.offeredToGuest, bit)} to the guest, and the device ${told(crosvm.words.sentToBackend, bit)}. crosvm's own back-end ${offers(own, bit)} it.`,
         `Of the others, these keep it from the guest, too: ${names(false)}. These hand it on: ${names(true)}.`,
         `QEMU 7.2 with the option \`packed=on\`, in front of a back-end that ${offers(option, bit)} it: it is ${offered(option.words.offeredToGuest, bit)} to the guest.`,
-        `What this project's device makes of the bit, which it does not offer: ${judgeAcknowledged(0n, mask(bit)).verdicts.map(describeVerdict).join("; ")}.`,
+        `What a device of this project makes of the bit if it does not offer it: ${judgeAcknowledged(0n, mask(bit)).verdicts.map(describeVerdict).join("; ")}.`,
+        `What this project's device makes of it, which does: through ${libkrun.cell.name.split("/")[1]} it is ${offered(libkrun.words.offeredToGuest, bit)} to the guest, and the cell ends with "${libkrun.cell.verdict}".`,
       ],
-      cells: [crosvm.cell, ...others.map(({ cell }) => cell), option.cell, own.cell],
-      derived: ["The driver that is played has split rings only, so nobody acknowledges the bit here."],
+      cells: [crosvm.cell, ...others.map(({ cell }) => cell), option.cell, own.cell, libkrun.cell],
     };
   },
 };
