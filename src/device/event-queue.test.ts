@@ -150,6 +150,9 @@ describe("a driver that goes on running in a new session", () => {
     const tx = rig.start(TX, 7);
     rig.offer(rx);
     rig.connect(tx);
+    assert.equal(tx.queue.published, 0, "held for a moment, in which an event queue may start");
+    rig.clock.ms += 50;
+    rig.turn();
     assert.equal(tx.queue.published, 1);
     assert.deepEqual(rig.events, []);
   });

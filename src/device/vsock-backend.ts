@@ -13,6 +13,7 @@ import type { VsockSwitch } from "../vsock/switch.js";
 import { EventQueue } from "./event-queue.js";
 import { GuestReceiveRing } from "./guest-receive-ring.js";
 import { QueueCounters } from "./metrics/queue-counters.js";
+import { decodeState, encodeState } from "./saved-state.js";
 import { TransmitQueue } from "./transmit-queue.js";
 
 /**
@@ -35,6 +36,8 @@ const POLL_MS = 1;
  * before would end with the old connections. Our choice; a driver handles it in microseconds, unless its VM is paused.
  */
 const EVENT_HANDLING_MS = 1000;
+/** How long packets are held to see whether the event queue starts, too: front-ends start it last, at once. */
+const EVENT_QUEUE_MS = 50;
 
 /** What it takes to watch one queue's kicks. */
 interface Watch {
@@ -73,7 +76,7 @@ export class VsockBackend implements BackendDevice {
   constructor(
     private readonly loop: EventLoop,
     private readonly vsock: VsockSwitch,
-    guestCid: number,
+    private readonly guestCid: number,
     private readonly log: Logger,
     /** The session is over; nothing of this object is used any more. */
     private readonly ended: () => void,
@@ -90,6 +93,7 @@ export class VsockBackend implements BackendDevice {
 
   queueStarted(backend: BackendQueue): void {
     this.#recogniseDriver(backend);
+    if (this.#transportReset === "due" && this.#handlingTimer === undefined) this.#awaitEventQueue();
     if (backend.index === VSOCK_QUEUE.rx) {
       this.#receive = new GuestReceiveRing(backend);
       this.#starved = false;
@@ -215,6 +219,30 @@ export class VsockBackend implements BackendDevice {
     this.vsock.reset("the guest reset the device");
   }
 
+  saveState(): Uint8Array {
+    const { nextPort, connections } = this.vsock;
+    return encodeState({ guestCid: this.guestCid, nextPort, connections });
+  }
+
+  /** The guest that goes on with this device had its connections through another. */
+  loadState(bytes: Uint8Array): string | undefined {
+    const state = decodeState(bytes);
+    if (typeof state === "string") return state;
+    const { guestCid, nextPort, connections } = state;
+    this.vsock.reset("the guest's state was restored");
+    this.#stoppedAt.clear();
+    this.vsock.nextPort = nextPort;
+    // Whichever way it hears of it first: by the event, or where the event queue is not ours, by these.
+    this.vsock.resetLost(connections);
+    this.#setTransportReset("none");
+    this.#transportResetIsDue();
+    const moved =
+      guestCid === this.guestCid ? "" : `, and its context id changes from ${guestCid} to ${this.guestCid}`;
+    const message = `the state of a device with ${connections.length} connections was taken over${moved}`;
+    this.log.log({ event: "state-loaded", message, fields: { connections: connections.length, guestCid } });
+    return undefined;
+  }
+
   sessionEnded(reason: string): void {
     this.#stoppedAt.clear();
     this.#setTransportReset("none");
@@ -247,6 +275,7 @@ export class VsockBackend implements BackendDevice {
   /** Sees to it that the driver hears that its connections are gone. True while packets have to wait for that. */
   #tellOfReset(): boolean {
     const event = this.#event;
+    if (event === undefined && this.loop.timers.now() < this.#giveUpAtMs) return true;
     if (event === undefined || this.#eventWaits) {
       this.#talkedSinceDue = true;
       return false;
@@ -255,6 +284,11 @@ export class VsockBackend implements BackendDevice {
     if (!event.isHandled && this.loop.timers.now() < this.#giveUpAtMs) return true;
     this.#setTransportReset("none");
     return false;
+  }
+
+  #awaitEventQueue(): void {
+    this.#giveUpAtMs = this.loop.timers.now() + EVENT_QUEUE_MS;
+    this.#handlingTimer = this.loop.setTimer(EVENT_QUEUE_MS, () => this.loop.requestTurn());
   }
 
   #writeReset(event: EventQueue): boolean {

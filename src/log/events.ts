@@ -65,6 +65,10 @@ export const EVENTS = {
     level: "info",
     text: "A driver goes on running whose connections are gone: this program was restarted under it, or the VM's state was restored. It was told so on the event queue (VIRTIO_VSOCK_EVENT_TRANSPORT_RESET), asks for its context id anew and ends its connections; listeners stay. Only where the VMM hands the event queue over (crosvm, cloud-hypervisor, QEMU's generic device); QEMU's vhost-user-vsock keeps it, and the guest then learns of each connection by a reset when it uses it.",
   },
+  "state-loaded": {
+    level: "info",
+    text: "The VMM restored or migrated its guest here, and the device took over the state of the one that the guest had before: the guest is told that its connections are gone, each of them and as a whole, and ports that it may still know are not given again.",
+  },
   "dirty-log": {
     level: "info",
     text: "The VMM migrates its guest, or has ended or given up a migration: from now on the device notes each page of guest memory that it writes, or no longer.",

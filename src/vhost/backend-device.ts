@@ -37,6 +37,12 @@ export interface BackendDevice {
   /** The driver starts anew (RESET_DEVICE, status 0). Every queue has been stopped before. */
   reset(): void;
 
+  /** What of it outlives it, for a snapshot or a migration. Every ring is stopped. */
+  saveState?(): Uint8Array;
+
+  /** Goes on from what `saveState` said, here or elsewhere; or says why it cannot. Every ring is stopped. */
+  loadState?(bytes: Uint8Array): string | undefined;
+
   /** The session is over, with the reason in one line. Every queue has been stopped; nothing is called after this. */
   sessionEnded(reason: string): void;
 }

@@ -168,6 +168,8 @@ export function replyTo(
   const failed = answer.kind === "refused" || answer.kind === "fatal";
   if (due === "ack") return encodeAck(header, failed ? FAILED : SUCCEEDED);
   if (answer.kind === "reply") return encodeReply(header, answer.payload);
-  const isResult = record?.reply === "u64" && record.u64?.reply === "result";
+  // Of SET_DEVICE_STATE_FD's, bits 0 to 7 are one.
+  const isResult =
+    record?.reply === "u64" && (record.u64?.reply === "result" || record.name === "SET_DEVICE_STATE_FD");
   return isResult ? encodeAck(header, FAILED) : encodeReply(header, { kind: "none" });
 }

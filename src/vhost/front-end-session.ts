@@ -129,6 +129,18 @@ export class FrontEndSession extends FrontEndConnection {
     this.tell("SET_LOG_FD", { kind: "none" }, [fd]);
   }
 
+  /** Has the back-end write its state to `fd`, or read it there, to the end of it. False if it does not. */
+  setDeviceStateFd(direction: "save" | "load", fd: number): boolean {
+    const payload = { kind: "deviceState", direction: direction === "save" ? 0 : 1, phase: 0 } as const;
+    const answer = this.request("SET_DEVICE_STATE_FD", payload, { fds: [fd] });
+    return (resultOf(answer) & 0xffn) === 0n;
+  }
+
+  /** Whether the state has been moved as a whole. */
+  checkDeviceState(): boolean {
+    return resultOf(this.request("CHECK_DEVICE_STATE")) === 0n;
+  }
+
   // ---- rings ---------------------------------------------------------------------------------------------------
 
   setVringNum(index: number, num: number): void {

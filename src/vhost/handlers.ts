@@ -28,6 +28,7 @@ import {
   setVringKick,
   setVringNum,
 } from "./ring-messages.js";
+import { checkDeviceState, setDeviceStateFd } from "./state-messages.js";
 import type { FrontendMessageName } from "./wire/index.js";
 
 export const HANDLERS: Readonly<Partial<Record<FrontendMessageName, Handler>>> = {
@@ -59,6 +60,8 @@ export const HANDLERS: Readonly<Partial<Record<FrontendMessageName, Handler>>> =
   REM_MEM_REG: remMemReg,
   SET_STATUS: setStatus,
   GET_STATUS: getStatus,
+  SET_DEVICE_STATE_FD: setDeviceStateFd,
+  CHECK_DEVICE_STATE: checkDeviceState,
 };
 
 /**

@@ -14,6 +14,7 @@ import { type AccessWatcher, WatchedSpace } from "../memory/watched-space.js";
 import { F, has, hex, mask, maskOf, PROTOCOL_F, without } from "../virtio/index.js";
 import { isQueueSize } from "../virtqueue/layout.js";
 import type { BackendDevice, SessionPolicy } from "./backend-device.js";
+import { StateTransfer, type TransferState } from "./device-state.js";
 import { DirtyLogging } from "./dirty-logging.js";
 import { IotlbLink } from "./iotlb-link.js";
 import { ringAreas } from "./ring-areas.js";
@@ -32,6 +33,7 @@ export const IMPLEMENTED_PROTOCOL_FEATURES = maskOf(
   PROTOCOL_F.RESET_DEVICE,
   PROTOCOL_F.CONFIGURE_MEM_SLOTS,
   PROTOCOL_F.STATUS,
+  PROTOCOL_F.DEVICE_STATE,
   PROTOCOL_F.GPA_ADDRESSES,
 );
 
@@ -80,6 +82,7 @@ export class SessionCore {
   /** The latest decision that was logged. */
   #logged = "";
   #saidUnsealed = false;
+  #transfer: StateTransfer | undefined;
 
   constructor({ loop, device, policy, log, watcher }: SessionParts) {
     this.#loop = loop;
@@ -178,6 +181,23 @@ export class SessionCore {
     this.device.reset();
   }
 
+  /** SET_DEVICE_STATE_FD, while no ring runs: writes the device's state to `fd`, or reads it there. Owns `fd`. */
+  transferState(fd: number, direction: "save" | "load"): void {
+    this.#transfer?.close();
+    const { device } = this;
+    const bytes = direction === "save" ? (device.saveState?.() ?? new Uint8Array(0)) : undefined;
+    this.#transfer = new StateTransfer(this.#loop, fd, bytes, (loaded) => {
+      if (this.rings.anyRunning) return "a ring was started meanwhile";
+      if (device.loadState === undefined) return "this device has no state";
+      return device.loadState(loaded);
+    });
+  }
+
+  /** How the latest transfer stands; undefined if there was none. */
+  checkState(): TransferState | undefined {
+    return this.#transfer?.check();
+  }
+
   /** What is logged has changed, or for which ring. */
   ringLogsChanged(): void {
     for (const ring of this.rings.all) this.rings.logUsedRing(ring, this.translation.state === "on");
@@ -255,6 +275,7 @@ export class SessionCore {
     this.#probation = undefined;
     this.link.close();
     this.logging.close();
+    this.#transfer?.close();
     for (const ring of this.rings.all) ring.closeDescriptors();
     this.memory.clear();
   }

@@ -35,6 +35,14 @@ export interface SwitchOptions {
   readonly firstAssignedPort?: number;
 }
 
+/** What there is to know of a connection to end it. */
+export interface LostConnection {
+  readonly hostPort: number;
+  readonly guestPort: number;
+  /** `SocketType`. */
+  readonly type: number;
+}
+
 /** Host ports that are given to connections from the host, as Firecracker numbers them: from 2^30. */
 const FIRST_ASSIGNED_PORT = 2 ** 30;
 const ASSIGNED_PORTS = 2 ** 30;
@@ -66,6 +74,33 @@ export class VsockSwitch implements ConnectionOwner {
       options.firstAssignedPort ?? FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
     this.#resets = new ResetQueue(MOST_WAITING_RESETS + 2 * this.limits.maxConnections);
     this.#pump = new ReceivePump(options.guestCid, this.#resets, this.counters);
+  }
+
+  /** The port that the next connection from the host gets. Settable to where another device of this guest had got to. */
+  get nextPort(): number {
+    return this.#nextPort;
+  }
+
+  set nextPort(port: number) {
+    if (port >= FIRST_ASSIGNED_PORT && port < FIRST_ASSIGNED_PORT + ASSIGNED_PORTS) this.#nextPort = port;
+  }
+
+  /** The connections that the guest knows of. */
+  get connections(): readonly LostConnection[] {
+    const type = SocketType.STREAM;
+    return this.#table.all().map(({ hostPort, guestPort }) => ({ hostPort, guestPort, type }));
+  }
+
+  /**
+   * The guest may have connections that went through another device and are gone: it is sent a reset for each. As many
+   * as can wait; what the guest sends on any other is answered with one as well.
+   */
+  resetLost(lost: readonly LostConnection[]): void {
+    for (const { hostPort, guestPort, type } of lost) {
+      if (this.#table.find(hostPort, guestPort) !== undefined) continue;
+      if (!this.#resets.push(HOST_CID, hostPort, guestPort, type)) return;
+      this.counters.resets++;
+    }
   }
 
   /** Connections of this guest, those that only drain included. */
