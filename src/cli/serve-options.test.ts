@@ -50,7 +50,7 @@ describe("a serve command line", () => {
   it("takes every setting as an option", async () => {
     const settings =
       "--guest-cid=9 --tx-buffer-size=65536 --queue-size=128 --groups=a+b --iotlb=explicit " +
-      "--iotlb-explicit-bit=60 --access-platform=off --uds-mode=0660 --uds-group=5 --max-connections=10 " +
+      "--iotlb-explicit-bit=60 --access-platform=off --seqpacket=off --uds-mode=0660 --uds-group=5 --max-connections=10 " +
       "--total-buffer-size=1000000 --probation-ms=0 --connect-timeout-ms=500 --shutdown-timeout-ms=600";
     const [config] = (await readServeRequest([...paths, ...settings.split(" ")])).configs;
     assert.deepEqual(
@@ -65,8 +65,10 @@ describe("a serve command line", () => {
         iotlb: "explicit",
         explicitBit: 60,
         accessPlatform: false,
+        seqpacket: false,
         udsMode: 0o660,
         udsGroup: 5,
+        forwards: [],
         maxConnections: 10,
         totalBufferBytes: 1_000_000,
         probationMs: 0,
@@ -243,6 +245,7 @@ describe("the three notations", () => {
         .map((g) => g.join("+")),
       iotlb: fc.constantFrom("auto", "on", "off", "explicit"),
       "access-platform": fc.constantFrom("on", "off"),
+      seqpacket: fc.constantFrom("on", "off"),
       "uds-mode": fc.constantFrom("0660", "600", "0o666"),
       "uds-group": fc.nat().map(String),
       "max-connections": fc.integer({ min: 1, max: 65536 }).map(String),

@@ -53,6 +53,7 @@ describe("--vm", () => {
       iotlb: "auto",
       explicitBit: 62,
       accessPlatform: true,
+      seqpacket: true,
       udsMode: undefined,
       udsGroup: undefined,
       maxConnections: 4096,

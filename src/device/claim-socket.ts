@@ -5,9 +5,11 @@
 import { type BigIntStats, chownSync, closeSync, lstatSync, unlinkSync } from "node:fs";
 import { StartError } from "../config/errors.js";
 import { errno, errnoName, SystemCallError } from "../linux/errors.js";
-import { connectUnix, createSocket, listenUnix } from "../linux/unix-socket.js";
+import { connectUnix, createSocket, listenUnix, SOCK_STREAM } from "../linux/unix-socket.js";
 
 export interface ClaimOptions {
+  /** Of the socket: SOCK_STREAM (the default) or SOCK_SEQPACKET. */
+  readonly type?: number;
   /** Permission bits of the socket file; undefined leaves them to the umask. */
   readonly mode?: number | undefined;
   /** Group of the socket file. */
@@ -27,16 +29,17 @@ const MOST_ATTEMPTS = 5;
 
 /** Listens at `path`. Throws `StartError` if somebody else does, or if something that is no socket has that name. */
 export function claimSocket(path: string, options: ClaimOptions = {}): ClaimedSocket {
+  const { mode, type = SOCK_STREAM } = options;
   for (let attempt = 1; ; attempt++) {
     let fd: number;
     try {
-      fd = listenUnix(path, options.mode === undefined ? {} : { mode: options.mode });
+      fd = listenUnix(path, mode === undefined ? { type } : { type, mode });
     } catch (error) {
       if (!(error instanceof SystemCallError)) throw error;
       if (error.errno !== errno.EADDRINUSE || attempt === MOST_ATTEMPTS) {
         throw new StartError("bind-failed", path, `cannot listen there: ${error.message}`, { cause: error });
       }
-      removeStale(path);
+      removeStale(path, type);
       continue;
     }
     const socket = { fd, path, identity: identityOf(path) ?? "" };
@@ -59,19 +62,19 @@ function giveToGroup(socket: ClaimedSocket, gid: number): void {
  * Removes the file of a socket that nobody listens on any more. (One that is caught between bind(2) and listen(2) looks
  * the same for microseconds: two programs that start on one path at the same instant are the operator's mistake.)
  */
-function removeStale(path: string): void {
+function removeStale(path: string, type: number): void {
   const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) {
     const message = "exists and is not a socket; remove it or choose another path";
     throw new StartError("path-not-a-socket", path, message);
   }
-  if (refuses(path)) removeIfStill(path, identityFrom(found));
+  if (refuses(path, type)) removeIfStill(path, identityFrom(found));
 }
 
 /** True if nobody listens, false if the file is gone; throws if somebody listens, or if that cannot be told. */
-function refuses(path: string): boolean {
-  const probe = createSocket();
+function refuses(path: string, type: number): boolean {
+  const probe = createSocket(type);
   const result = connectUnix(probe, path);
   closeSync(probe);
   if (result === -errno.ECONNREFUSED) return true;

@@ -60,8 +60,8 @@ export class DeviceProcess implements DeviceRunner {
   }
 
   #start(): void {
-    const { vmm, hybridFd } = this.#sockets;
-    const inherited = [vmm.fd, hybridFd];
+    const { vmm, hybridFd, seqpacketFd } = this.#sockets;
+    const inherited = seqpacketFd === undefined ? [vmm.fd, hybridFd] : [vmm.fd, hybridFd, seqpacketFd];
     this.#startedAtMs = performance.now();
     const child = spawn(process.execPath, [fileURLToPath(new URL("./process-entry.js", import.meta.url))], {
       // Standard error for what node itself has to say when it dies.
@@ -78,6 +78,7 @@ export class DeviceProcess implements DeviceRunner {
       kind: "start",
       config: this.#config,
       listening: vmm.listening,
+      hasSeqpacket: seqpacketFd !== undefined,
       logLevel: levelOf(this.#log),
     });
   }

@@ -27,9 +27,9 @@ export class DeviceThread implements DeviceRunner {
   /** Takes over the descriptors of `sockets`, and closes them at its end. */
   constructor(config: VmConfig, sockets: Omit<VmSockets, "claimed">, log: Logger) {
     this.#wakeFd = createEventfd();
-    const { vmm, hybridFd } = sockets;
+    const { vmm, hybridFd, seqpacketFd } = sockets;
     const logLevel = levelOf(log);
-    const workerData: WorkerStart = { config, vmm, hybridFd, logLevel, wakeFd: this.#wakeFd };
+    const workerData: WorkerStart = { config, vmm, hybridFd, seqpacketFd, logLevel, wakeFd: this.#wakeFd };
     this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
       workerData,
       // The thread closes descriptors that it got from here and from peers; Node would warn of each.

@@ -23,7 +23,7 @@ function leave(status: number): void {
   );
 }
 
-function start({ config, listening, logLevel }: ToProcess & { kind: "start" }): void {
+function start({ config, listening, hasSeqpacket, logLevel }: ToProcess & { kind: "start" }): void {
   // What crosses to the other process has its time already, and its level follows from its event.
   const log = createLogger({
     level: logLevel,
@@ -32,6 +32,7 @@ function start({ config, listening, logLevel }: ToProcess & { kind: "start" }): 
   const sockets = {
     vmm: { fd: FIRST_INHERITED_FD, listening },
     hybridFd: FIRST_INHERITED_FD + 1,
+    seqpacketFd: hasSeqpacket ? FIRST_INHERITED_FD + 2 : undefined,
   };
   device = new DeviceThread(config, sockets, log);
   device.ready.then(

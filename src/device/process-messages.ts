@@ -3,7 +3,7 @@ import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { RunnerFigures } from "./device-runner.js";
 
-/** The VM's sockets are inherited from this number on: the VMM's, the host programs'. */
+/** The VM's sockets are inherited from this number on: the VMM's, the host programs', the seqpacket one if there is one. */
 export const FIRST_INHERITED_FD = 4;
 
 export type ToProcess =
@@ -13,6 +13,7 @@ export type ToProcess =
       readonly config: VmConfig;
       /** Whether the VMM's socket listens, or is connected. */
       readonly listening: boolean;
+      readonly hasSeqpacket: boolean;
       readonly logLevel: LogLevel;
     }
   | { readonly kind: "figures"; readonly id: number }

@@ -13,12 +13,14 @@ import type { Logger } from "../log/logger.js";
 import type { IotlbStatistics } from "../memory/iotlb.js";
 import type { SessionPolicy } from "../vhost/backend-device.js";
 import { BackendSession } from "../vhost/backend-session.js";
+import { SocketType } from "../vsock/header.js";
 import type { HostEndpoints } from "../vsock/host-endpoints.js";
 import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
 import { HybridListener } from "../vsock/hybrid-listener.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
 import { type SwitchOptions, VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
+import { forwardingParts } from "./forward/forward-endpoints.js";
 import { addIotlb, type DeviceFigures, type Mode, queueFigures } from "./metrics/figures.js";
 import { QueueCounters } from "./metrics/queue-counters.js";
 import { VsockBackend } from "./vsock-backend.js";
@@ -35,6 +37,8 @@ export interface VmDeviceOptions {
   readonly vmm: VmmSocket;
   /** The listening socket of `config.udsPath`; undefined if host programs have none. */
   readonly hybridFd: number | undefined;
+  /** That of its seqpacket sibling; undefined if there is none. */
+  readonly seqpacketFd?: number | undefined;
   readonly log: Logger;
   /** Nothing will ever be served again: the one connected VMM that was inherited has left. */
   readonly finished: () => void;
@@ -55,6 +59,11 @@ const USUAL_PARTS: DeviceParts = {
   backend: (...parts) => new VsockBackend(...parts),
 };
 
+/** What a device is made of when nobody else makes its parts. */
+function usualParts({ loop, config }: VmDeviceOptions): DeviceParts {
+  return config.forwards.length === 0 ? USUAL_PARTS : { ...USUAL_PARTS, ...forwardingParts(loop, config) };
+}
+
 /** Nobody keeps more clients without a complete line than this, however many connections are allowed. */
 const MOST_HANDSHAKES = 256;
 
@@ -69,7 +78,8 @@ export class VmDevice {
   readonly #options: VmDeviceOptions;
   readonly #sessionLog: Logger;
   readonly #switch: VsockSwitch;
-  readonly #hybrid: HybridListener | undefined;
+  /** Where host programs ask for a guest port: streams, and seqpacket sockets if those are offered. */
+  readonly #listeners: HybridListener[];
   #listenToken: number | undefined;
   #session: BackendSession | undefined;
   readonly #queueCounters = new QueueCounters();
@@ -80,7 +90,7 @@ export class VmDevice {
 
   constructor(options: VmDeviceOptions) {
     this.#options = options;
-    const { loop, config, hybridFd, parts = USUAL_PARTS } = options;
+    const { loop, config, hybridFd, parts = usualParts(options) } = options;
     const log = limited(options.log, PROVOKED_RECORDS_A_SECOND);
     this.#sessionLog = limited(options.log, SESSION_RECORDS_A_SECOND);
     const descriptorCeiling = connectionCeiling();
@@ -93,15 +103,12 @@ export class VmDevice {
       endpoints: parts.endpoints(hybrid, descriptorCeiling),
       limits: limitsOf(config),
     });
-    if (hybridFd !== undefined)
-      this.#hybrid = new HybridListener({
-        loop,
-        log,
-        fd: hybridFd,
-        connector: this.#switch,
-        mostClients: Math.min(MOST_HANDSHAKES, config.maxConnections),
-        descriptorCeiling,
-      });
+    const mostClients = Math.min(MOST_HANDSHAKES, config.maxConnections);
+    const listen = (fd: number, type: number) =>
+      new HybridListener({ loop, log, fd, type, connector: this.#switch, mostClients, descriptorCeiling });
+    this.#listeners = hybridFd === undefined ? [] : [listen(hybridFd, SocketType.STREAM)];
+    if (options.seqpacketFd !== undefined)
+      this.#listeners.push(listen(options.seqpacketFd, SocketType.SEQPACKET));
     if (options.vmm.listening) this.#listen();
     else this.#serve(options.vmm.fd);
   }
@@ -139,8 +146,9 @@ export class VmDevice {
     const { loop, config, vmm, finished, parts = USUAL_PARTS } = this.#options;
     const log = this.#sessionLog;
     const ended = () => this.#sessionEnded();
+    const { guestCid, seqpacket } = config;
     const counters = this.#queueCounters;
-    const device = parts.backend(loop, this.#switch, config.guestCid, log, ended, counters);
+    const device = parts.backend(loop, this.#switch, guestCid, log, ended, seqpacket, counters);
     try {
       this.#session = new BackendSession({ loop, fd, device, policy: policyOf(config), log });
       this.#sessions++;
@@ -182,7 +190,7 @@ export class VmDevice {
     this.#stopListening();
     this.#session?.end("the device is being stopped");
     this.#switch.close();
-    this.#hybrid?.close();
+    for (const listener of this.#listeners) listener.close();
     if (this.#options.vmm.listening) closeSync(this.#options.vmm.fd);
   }
 }

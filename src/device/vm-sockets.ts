@@ -4,7 +4,7 @@
  */
 import { closeSync } from "node:fs";
 import { StartError } from "../config/errors.js";
-import { isListening } from "../linux/unix-socket.js";
+import { isListening, SOCK_SEQPACKET } from "../linux/unix-socket.js";
 import {
   type ClaimedSocket,
   type ClaimOptions,
@@ -12,12 +12,14 @@ import {
   releaseSocket,
   removeSocketFile,
 } from "./claim-socket.js";
-import type { VmConfig } from "./config/vm-config.js";
+import { SEQPACKET_SUFFIX, type VmConfig } from "./config/vm-config.js";
 import type { VmmSocket } from "./vm-device.js";
 
 export interface VmSockets {
   readonly vmm: VmmSocket;
   readonly hybridFd: number;
+  /** For host programs that want seqpacket sockets; undefined if those are not offered. */
+  readonly seqpacketFd: number | undefined;
   /** Those of them that have files. */
   readonly claimed: readonly ClaimedSocket[];
 }
@@ -35,7 +37,10 @@ export function claimSockets(config: VmConfig, inheritedFd: number | undefined):
     const vmm =
       socketPath === undefined ? inherited(inheritedFd) : { fd: claim(socketPath), listening: true };
     const hybridFd = claim(udsPath, { mode, gid });
-    return { vmm, hybridFd, claimed };
+    const seqpacketFd = config.seqpacket
+      ? claim(`${udsPath}${SEQPACKET_SUFFIX}`, { type: SOCK_SEQPACKET, mode, gid })
+      : undefined;
+    return { vmm, hybridFd, seqpacketFd, claimed };
   } catch (error) {
     claimed.forEach(releaseSocket);
     throw error;
@@ -53,8 +58,8 @@ export function removeSocketFiles({ claimed }: VmSockets): void {
 }
 
 /** Closes what a device in another process has copies of. */
-export function closeSockets({ vmm, hybridFd }: VmSockets): void {
-  for (const fd of [vmm.fd, hybridFd]) closeSync(fd);
+export function closeSockets({ vmm, hybridFd, seqpacketFd }: VmSockets): void {
+  for (const fd of [vmm.fd, hybridFd, seqpacketFd]) if (fd !== undefined) closeSync(fd);
 }
 
 function inherited(fd: number | undefined): VmmSocket {

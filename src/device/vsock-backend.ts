@@ -8,7 +8,16 @@ import type { EventLoop } from "../linux/event-loop.js";
 import type { Timer } from "../linux/timers.js";
 import type { Logger } from "../log/logger.js";
 import type { BackendDevice, BackendQueue } from "../vhost/backend-device.js";
-import { encodeVsockConfig, F, has, maskOf, VSOCK_QUEUE, VSOCK_QUEUE_COUNT } from "../virtio/index.js";
+import {
+  encodeVsockConfig,
+  F,
+  has,
+  mask,
+  maskOf,
+  VSOCK_F,
+  VSOCK_QUEUE,
+  VSOCK_QUEUE_COUNT,
+} from "../virtio/index.js";
 import type { VsockSwitch } from "../vsock/switch.js";
 import { EventQueue } from "./event-queue.js";
 import { GuestReceiveRing } from "./guest-receive-ring.js";
@@ -16,20 +25,23 @@ import { QueueCounters } from "./metrics/queue-counters.js";
 import { decodeState, encodeState } from "./saved-state.js";
 import { TransmitQueue } from "./transmit-queue.js";
 
+/** What is implemented and tested; bits 30 and 33 are the session's. */
+const RING_FEATURES = maskOf(F.VERSION_1, F.INDIRECT_DESC, F.EVENT_IDX, F.RING_PACKED, F.IN_ORDER);
+
 /**
  * The bit of stream sockets is not offered, as by Linux vhost-vsock: no driver acknowledges it, and a device "MAY act"
  * as if it were negotiated (virtio 1.4, 5.10.3), which this one does.
  */
-const OFFERED_FEATURES = maskOf(F.VERSION_1, F.INDIRECT_DESC, F.EVENT_IDX, F.RING_PACKED, F.IN_ORDER);
-
-/** Where a new driver's packed ring starts: descriptor 0, in its first round (virtio 1.4, 2.8.1). */
-const PACKED_START = 0x8000;
+const SEQPACKET = mask(VSOCK_F.VSOCK_SEQPACKET);
 
 /** Packets sent to the guest before other work of the thread has its turn. */
 const MOST_PACKETS_A_PUMP = 1024;
 
 /** How often a ring without a kick descriptor is looked at. */
 const POLL_MS = 1;
+
+/** Where a new driver's packed ring starts: descriptor 0, in its first round (virtio 1.4, 2.8.1). */
+const PACKED_START = 0x8000;
 
 /**
  * How long packets are held for a driver that was told of a transport reset and has not handled it: what it opened
@@ -48,7 +60,7 @@ interface Watch {
 
 export class VsockBackend implements BackendDevice {
   readonly queueCount = VSOCK_QUEUE_COUNT;
-  readonly features = OFFERED_FEATURES;
+  readonly features: bigint;
   readonly #config: Uint8Array;
   readonly #watches = new Map<number, Watch>();
   readonly #stoppedAt = new Map<number, number>();
@@ -80,8 +92,11 @@ export class VsockBackend implements BackendDevice {
     private readonly log: Logger,
     /** The session is over; nothing of this object is used any more. */
     private readonly ended: () => void,
+    /** Whether the guest is offered seqpacket sockets. */
+    seqpacket = true,
     private readonly counters = new QueueCounters(),
   ) {
+    this.features = seqpacket ? RING_FEATURES | SEQPACKET : RING_FEATURES;
     this.#config = encodeVsockConfig(BigInt(guestCid));
     loop.afterEvents(this.#afterEvents);
   }
@@ -99,6 +114,7 @@ export class VsockBackend implements BackendDevice {
       this.#starved = false;
     } else if (backend.index === VSOCK_QUEUE.tx) {
       this.#transmit = new TransmitQueue(this.vsock, backend, this.counters);
+      this.vsock.seqpacket = has(backend.driverFeatures & this.features, VSOCK_F.VSOCK_SEQPACKET);
       this.#transmitDue = true;
     } else {
       this.#event = new EventQueue(backend);

@@ -16,6 +16,7 @@ export interface WorkerStart {
   readonly config: VmConfig;
   readonly vmm: VmmSocket;
   readonly hybridFd: number;
+  readonly seqpacketFd: number | undefined;
   readonly logLevel: LogLevel;
   /** Written by the main thread after each message. It stays the main thread's. */
   readonly wakeFd: number;

@@ -1,11 +1,12 @@
 /**
- * One stream socket of the guest, with Linux's rules: an application's calls on one side, packets on the other.
+ * One socket of the guest, with Linux's rules: an application's calls on one side, packets on the other. A stream; what
+ * a seqpacket socket does otherwise is in `seqpacket-connection.ts`.
  * Must not know rings: the driver fetches payload when it has room, and sends the control packets asked for.
  *
  * connecting → established → closing → closed; a reset ends it from anywhere.
  */
 import type { Timer } from "../linux/timers.js";
-import { Op, type PacketHeader, Shutdown } from "../vsock/header.js";
+import { Op, type PacketHeader, Shutdown, SocketType } from "../vsock/header.js";
 import { GuestCredit } from "./credit.js";
 
 /** VSOCK_DEFAULT_CONNECT_TIMEOUT and VSOCK_CLOSE_TIMEOUT. */
@@ -21,7 +22,7 @@ export type GuestConnectionState =
   | "closing"
   | "closed";
 
-export type GuestSocketErrorCode = "ECONNRESET" | "ETIMEDOUT" | "EPIPE" | "ENOBUFS";
+export type GuestSocketErrorCode = "ECONNRESET" | "ETIMEDOUT" | "EPIPE" | "ENOBUFS" | "EMSGSIZE";
 
 export class GuestSocketError extends Error {
   override readonly name = "GuestSocketError";
@@ -48,6 +49,8 @@ export interface ConnectionHost {
 interface PendingWrite {
   readonly bytes: Uint8Array;
   at: number;
+  /** Flags of the packet that carries the last of it. */
+  readonly lastFlags: number;
   readonly done: () => void;
   readonly failed: (error: Error) => void;
 }
@@ -57,6 +60,8 @@ interface PendingRead {
 }
 
 export class GuestConnection {
+  /** `SocketType`: what its packets carry. */
+  readonly type: number = SocketType.STREAM;
   readonly credit: GuestCredit;
   /** It ended by the peer's RST, or by ours because the peer broke a rule. */
   wasReset = false;
@@ -123,16 +128,21 @@ export class GuestConnection {
 
   /** Resolves when every byte is in a packet that the device has been given. */
   write(bytes: Uint8Array): Promise<void> {
+    return this.queueWrite(bytes, 0);
+  }
+
+  /** As `write`; the packet with the last byte gets flags. Without any, nothing is sent of nothing. */
+  protected queueWrite(bytes: Uint8Array, lastFlags: number): Promise<void> {
     return new Promise((done, failed) => {
       if (!this.#maySend) {
         failed(this.#brokenPipe());
         return;
       }
-      if (bytes.length === 0) {
+      if (bytes.length === 0 && lastFlags === 0) {
         done();
         return;
       }
-      this.#writes.push({ bytes, at: 0, done, failed });
+      this.#writes.push({ bytes, at: 0, lastFlags, done, failed });
       this.#host.wantsToSend(this);
     });
   }
@@ -208,6 +218,12 @@ export class GuestConnection {
     return Math.min(bytes.length - at, this.credit.sendable, most);
   }
 
+  /** The flags of a packet with the next `length` bytes. */
+  payloadFlags(length: number): number {
+    const { bytes, at, lastFlags } = this.#writes[0];
+    return at + length === bytes.length ? lastFlags : 0;
+  }
+
   /** Copies the next `length` bytes to `target`. Nothing has been sent yet. */
   copyPayload(target: Uint8Array, length: number): void {
     const { bytes, at } = this.#writes[0];
@@ -259,7 +275,7 @@ export class GuestConnection {
   #openPacket(header: PacketHeader, payload: (take: (piece: Uint8Array) => void) => void): void {
     switch (header.op) {
       case Op.RW:
-        this.#data(header.len, payload);
+        this.#data(header, payload);
         return;
       case Op.CREDIT_REQUEST:
         this.#host.control(this, Op.CREDIT_UPDATE);
@@ -273,7 +289,13 @@ export class GuestConnection {
     }
   }
 
-  #data(length: number, payload: (take: (piece: Uint8Array) => void) => void): void {
+  /** What a packet's payload makes ready to be read: itself, or undefined if more has to come. */
+  protected assemble(payload: Uint8Array, _flags: number): Uint8Array | undefined {
+    return payload;
+  }
+
+  #data(header: PacketHeader, payload: (take: (piece: Uint8Array) => void) => void): void {
+    const length = header.len;
     this.receivedBytes += length;
     if (this.#state === "closing") return;
     if (!this.credit.receive(length)) {
@@ -293,13 +315,15 @@ export class GuestConnection {
       copy.set(piece, at);
       at += piece.length;
     });
+    const ready = this.assemble(copy, header.flags);
+    if (ready === undefined) return;
     const reader = this.#reads.shift();
     if (reader === undefined) {
-      this.#packets.push(copy);
+      this.#packets.push(ready);
       return;
     }
-    this.#consumed(length);
-    reader.resolve(copy);
+    this.#consumed(ready.length);
+    reader.resolve(ready);
   }
 
   #consumed(bytes: number): void {

@@ -7,10 +7,10 @@
  * A guest whose memory is private requires VERSION_1 and ACCESS_PLATFORM (`virtio_features_ok`).
  */
 import type { GuestProfile } from "../profiles/guest-profile.js";
-import { bitsOf, F, mask, maskOf, virtioFeature, without } from "../virtio/index.js";
+import { bitsOf, F, mask, maskOf, VSOCK_F, virtioFeature, without } from "../virtio/index.js";
 import type { DmaKind } from "./dma.js";
 
-/** What this driver implements. Linux's vsock driver has one bit of its own, SEQPACKET; ours has stream sockets only. */
+/** What this driver implements. Like Linux's, it has one bit of its own, SEQPACKET. */
 export const DRIVER_FEATURES = maskOf(
   F.INDIRECT_DESC,
   F.EVENT_IDX,
@@ -19,6 +19,7 @@ export const DRIVER_FEATURES = maskOf(
   F.RING_PACKED,
   F.IN_ORDER,
   F.ORDER_PLATFORM,
+  VSOCK_F.VSOCK_SEQPACKET,
 );
 
 export type GuestChoice =

@@ -1,17 +1,20 @@
 /** A listening socket of the guest: connections that the driver has accepted wait here for the application. */
+import { SocketType } from "../vsock/header.js";
 import type { GuestConnection } from "./connection.js";
 
 /** What Linux programs commonly pass to listen(). */
 export const DEFAULT_BACKLOG = 128;
 
-export class GuestListener {
-  readonly #waiting: GuestConnection[] = [];
-  readonly #accepts: ((connection: GuestConnection) => void)[] = [];
+export class GuestListener<Socket extends GuestConnection = GuestConnection> {
+  readonly #waiting: Socket[] = [];
+  readonly #accepts: ((connection: Socket) => void)[] = [];
 
   constructor(
     readonly port: number,
     readonly backlog: number,
     private readonly closeListener: () => void,
+    /** `SocketType` of the connections that it takes. */
+    readonly type: number = SocketType.STREAM,
   ) {}
 
   get isFull(): boolean {
@@ -19,14 +22,14 @@ export class GuestListener {
   }
 
   /** The next connection that came in. */
-  accept(): Promise<GuestConnection> {
+  accept(): Promise<Socket> {
     const connection = this.#waiting.shift();
     if (connection !== undefined) return Promise.resolve(connection);
     return new Promise((resolve) => this.#accepts.push(resolve));
   }
 
   /** Called by the driver. */
-  offer(connection: GuestConnection): void {
+  offer(connection: Socket): void {
     const accept = this.#accepts.shift();
     if (accept === undefined) this.#waiting.push(connection);
     else accept(connection);

@@ -2,7 +2,7 @@
  * The sending half of the driver: control packets first, then payload of the connections that have some, each in its
  * turn. What does not fit into the ring waits here. Owns the transmit queue and its slots.
  */
-import { HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
+import { HOST_CID, Op, PacketHeader } from "../vsock/header.js";
 import type { GuestConnection } from "./connection.js";
 import type { Framing } from "./framing.js";
 import type { GuestRam } from "./guest-ram.js";
@@ -42,8 +42,8 @@ export class Transmitter {
 
   /** A packet of a connection. */
   control(connection: GuestConnection, op: number, flags: number): void {
-    const { localPort, peerPort } = connection;
-    this.#control.push({ connection, op, flags, localPort, peerPort, type: SocketType.STREAM });
+    const { localPort, peerPort, type } = connection;
+    this.#control.push({ connection, op, flags, localPort, peerPort, type });
   }
 
   /** RST for a packet that belongs to no connection. */
@@ -100,9 +100,9 @@ export class Transmitter {
     const header = this.#header;
     header.srcPort = connection.localPort;
     header.dstPort = connection.peerPort;
-    header.type = SocketType.STREAM;
+    header.type = connection.type;
     header.op = Op.RW;
-    header.flags = 0;
+    header.flags = connection.payloadFlags(length);
     if (!this.#add(slot, connection, length)) return false;
     connection.payloadSent(length);
     return true;

@@ -1,6 +1,6 @@
 /**
  * A virtio-vsock driver in user space, as Linux's net/vmw_vsock/virtio_transport.c: three queues over guest memory,
- * stream sockets on top. It talks to a device through its memory and eventfds alone, and must not know the device,
+ * stream and seqpacket sockets on top. It talks to a device through its memory and eventfds alone, and must not know the device,
  * nor who plays the VMM. Layers beneath: `mapped-queue.ts` (rings and DMA), `connection.ts` (one socket).
  */
 import { closeSync } from "node:fs";
@@ -9,7 +9,7 @@ import type { EventLoop } from "../linux/event-loop.js";
 import { createEventfd } from "../linux/eventfd.js";
 import type { Timer } from "../linux/timers.js";
 import { Access } from "../memory/address.js";
-import { F, has, VSOCK_QUEUE } from "../virtio/index.js";
+import { F, has, VSOCK_F, VSOCK_QUEUE } from "../virtio/index.js";
 import { HEADER_BYTES, HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
 import { type ConnectionHost, GuestConnection } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
@@ -21,6 +21,7 @@ import { DEFAULT_BACKLOG, GuestListener } from "./listener.js";
 import { MappedQueue } from "./mapped-queue.js";
 import { makeReceiveSlots, type ReceiveSlot, type TransmitSlot } from "./packet-slots.js";
 import type { Platform } from "./platform.js";
+import { GuestSeqpacketConnection } from "./seqpacket-connection.js";
 import { Transmitter } from "./transmitter.js";
 
 export interface VsockDriverOptions {
@@ -46,6 +47,18 @@ const EVENT_QUEUE_SIZE = 8;
 const TRANSPORT_RESET = 0;
 const DEFAULT_QUEUE_SIZE = 128;
 
+/** The two classes of sockets, which are made alike. */
+type SocketKind<Socket extends GuestConnection> = new (
+  ...args: ConstructorParameters<typeof GuestConnection>
+) => Socket;
+
+/** A listener, whatever it takes. */
+interface PortListener {
+  readonly type: number;
+  readonly isFull: boolean;
+  accept(header: PacketHeader): void;
+}
+
 export class VsockDriver implements ConnectionHost {
   /** The queues in the order of their numbers: receive, transmit, event. */
   readonly queues: readonly [MappedQueue<ReceiveSlot>, MappedQueue<TransmitSlot>, MappedQueue<DmaBuffer>];
@@ -58,7 +71,7 @@ export class VsockDriver implements ConnectionHost {
   readonly #ram: GuestRam;
   readonly #transmitter: Transmitter;
   readonly #connections = new ConnectionTable();
-  readonly #listeners = new Map<number, GuestListener>();
+  readonly #listeners = new Map<number, PortListener>();
   readonly #header = new PacketHeader();
   readonly #blocks: RamBlock[] = [];
   readonly #idleReceiveSlots: ReceiveSlot[];
@@ -143,10 +156,19 @@ export class VsockDriver implements ConnectionHost {
   // ---- the application's side ----------------------------------------------------------------------------------
 
   /** Connects to a port of the host. Rejects with GuestSocketError. */
-  async connect(port: number): Promise<GuestConnection> {
+  connect(port: number): Promise<GuestConnection> {
+    return this.#connect(port, GuestConnection);
+  }
+
+  /** The same with a seqpacket socket, whatever was negotiated: without the feature the device answers with a reset. */
+  connectSeqpacket(port: number): Promise<GuestSeqpacketConnection> {
+    return this.#connect(port, GuestSeqpacketConnection);
+  }
+
+  async #connect<Socket extends GuestConnection>(port: number, Kind: SocketKind<Socket>): Promise<Socket> {
     const { bufferBytes } = this.#options;
     const local = this.#connections.ephemeralPort();
-    const connection = new GuestConnection(this, local, port, "connecting", bufferBytes);
+    const connection = new Kind(this, local, port, "connecting", bufferBytes);
     this.#connections.add(connection);
     const opened = connection.open();
     this.control(connection, Op.REQUEST);
@@ -156,9 +178,29 @@ export class VsockDriver implements ConnectionHost {
 
   /** Listens on a port. Throws if somebody does already. */
   listen(port: number, backlog = DEFAULT_BACKLOG): GuestListener {
+    return this.#listen(port, backlog, GuestConnection, SocketType.STREAM);
+  }
+
+  /** The same for seqpacket sockets; a port is one type's only. */
+  listenSeqpacket(port: number, backlog = DEFAULT_BACKLOG): GuestListener<GuestSeqpacketConnection> {
+    return this.#listen(port, backlog, GuestSeqpacketConnection, SocketType.SEQPACKET);
+  }
+
+  #listen<Socket extends GuestConnection>(
+    port: number,
+    backlog: number,
+    Kind: SocketKind<Socket>,
+    type: number,
+  ): GuestListener<Socket> {
     if (this.#listeners.has(port)) throw new Error(`port ${port} has a listener already`);
-    const listener = new GuestListener(port, backlog, () => this.#listeners.delete(port));
-    this.#listeners.set(port, listener);
+    const listener = new GuestListener<Socket>(port, backlog, () => this.#listeners.delete(port), type);
+    this.#listeners.set(port, {
+      type,
+      get isFull() {
+        return listener.isFull;
+      },
+      accept: (header) => listener.offer(this.#accepted(header, Kind)),
+    });
     return listener;
   }
 
@@ -207,28 +249,34 @@ export class VsockDriver implements ConnectionHost {
       this.droppedPackets++;
       return;
     }
-    const connection =
-      header.type === SocketType.STREAM ? this.#connections.find(header.dstPort, header.srcPort) : undefined;
-    if (connection !== undefined) {
+    const connection = this.#connections.find(header.dstPort, header.srcPort);
+    if (connection !== undefined && connection.type === header.type) {
       const { len } = header;
       connection.packet(header, (take) => slot.payload(HEADER_BYTES, len, take));
       return;
     }
-    if (header.type === SocketType.STREAM && header.op === Op.REQUEST && this.#accept()) return;
+    if (connection === undefined && header.op === Op.REQUEST && this.#accept()) return;
     if (header.op !== Op.RST) this.#transmitter.refuse(header);
   }
 
   #accept(): boolean {
-    const { dstPort, srcPort, bufAlloc, fwdCnt } = this.#header;
-    const listener = this.#listeners.get(dstPort);
-    if (listener === undefined || listener.isFull) return false;
-    const connection = new GuestConnection(this, dstPort, srcPort, "established", this.#options.bufferBytes);
+    const header = this.#header;
+    const listener = this.#listeners.get(header.dstPort);
+    if (listener === undefined || listener.isFull || listener.type !== header.type) return false;
+    if (header.type !== SocketType.STREAM && !has(this.#options.features, VSOCK_F.VSOCK_SEQPACKET))
+      return false;
+    listener.accept(header);
+    return true;
+  }
+
+  #accepted<Socket extends GuestConnection>(header: PacketHeader, Kind: SocketKind<Socket>): Socket {
+    const { dstPort, srcPort, bufAlloc, fwdCnt } = header;
+    const connection = new Kind(this, dstPort, srcPort, "established", this.#options.bufferBytes);
     connection.credit.peerBufAlloc = bufAlloc;
     connection.credit.peerFwdCnt = fwdCnt;
     this.#connections.add(connection);
     this.#transmitter.control(connection, Op.RESPONSE, 0);
-    listener.offer(connection);
-    return true;
+    return connection;
   }
 
   #event(buffer: DmaBuffer): void {

@@ -60,9 +60,9 @@ export function createSocket(type: number = SOCK_STREAM): number {
   return checked(libcCalls.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), "socket");
 }
 
-/** A stream socket, or `-errno`. */
-export function tryCreateSocket(): number {
-  return orErrno(libcCalls.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+/** A socket, or `-errno`. */
+export function tryCreateSocket(type: number = SOCK_STREAM): number {
+  return orErrno(libcCalls.socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 /** Connects beyond the backlog fail with EAGAIN if they do not block (Node's do not): room for a burst of clients. */

@@ -1,5 +1,5 @@
 /**
- * One stream connection between a guest port and a host descriptor.
+ * One connection between a guest port and a host descriptor; of a stream, unless `seqpacket-connection.ts` says otherwise.
  *
  * Guest to host: payload goes from guest memory into the host socket; what the socket does not take waits in the
  * spill ring, and only bytes that entered the socket count as forwarded. Host to guest: the switch reads from the
@@ -22,8 +22,8 @@ import { peekByte, SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket
 import { type ConnectionState, NEXT_STATES } from "./connection-state.js";
 import type { ResetCause, SwitchCounters } from "./counters.js";
 import { ReceiveCredit, SendCredit } from "./credit.js";
-import { Shutdown } from "./header.js";
-import { HostSocket } from "./host-socket.js";
+import { Shutdown, SocketType } from "./header.js";
+import { type HostSide, HostSocket } from "./host-socket.js";
 import {
   FIRST_CREDIT_REQUEST_MS,
   FIRST_READ_BYTES,
@@ -47,6 +47,8 @@ export interface ConnectionOwner {
   retry(connection: Connection): void;
   /** What its buffer may grow to from `bytes`: the same again and again when there is no more to give. */
   growBuffer(bytes: number): number;
+  /** It was given `bytes` more of buffer than it can use. */
+  bufferReturned(bytes: number): void;
   /** The guest's side is over: forget its ports, and send the guest a reset if `tellGuest`. */
   detach(connection: Connection, tellGuest: boolean): void;
   /** The guest's side is over, and what it had sent still waits for the host program. */
@@ -65,6 +67,8 @@ export interface Opener {
 }
 
 export class Connection implements EventHandler, TimerHandler {
+  /** `SocketType`: what its packets carry. */
+  readonly type: number = SocketType.STREAM;
   state: ConnectionState;
   /** `Due` bits. */
   due = 0;
@@ -92,7 +96,7 @@ export class Connection implements EventHandler, TimerHandler {
   readonly sendCredit = new SendCredit();
   readonly receiveCredit: ReceiveCredit;
   /** There is none while a host listener is still tried, and after the end. */
-  #host: HostSocket | undefined;
+  protected host: HostSide | undefined;
   /** For the state that it is in: see `onTimer`. */
   #deadline: Timer | undefined;
   /** Data waits for credit. */
@@ -121,12 +125,17 @@ export class Connection implements EventHandler, TimerHandler {
 
   /** The host's descriptor; -1 if there is none. */
   get fd(): number {
-    return this.#host?.fd ?? -1;
+    return this.host?.fd ?? -1;
+  }
+
+  /** Everything that the guest has sent and that can be passed on is in the host socket. */
+  get #isDelivered(): boolean {
+    return this.host?.isDelivered ?? true;
   }
 
   /** Bytes from the guest that wait for the host socket. */
   get spilledBytes(): number {
-    return this.#host?.waitingBytes ?? 0;
+    return this.host?.waitingBytes ?? 0;
   }
 
   /**
@@ -134,17 +143,15 @@ export class Connection implements EventHandler, TimerHandler {
    * `HostSocket.open` for one that is `watched`.
    */
   attach(fd: number, watched?: number): number {
-    const host = HostSocket.open(
-      this.owner.loop,
-      fd,
-      this,
-      this.receiveCredit,
-      this.owner.limits.widensSockets,
-      watched,
-    );
+    const host = this.openHost(fd, watched);
     if (typeof host === "number") return host;
-    this.#host = host;
+    this.host = host;
     return 0;
+  }
+
+  protected openHost(fd: number, watched?: number): HostSide | number {
+    const { loop, limits } = this.owner;
+    return HostSocket.open(loop, fd, this, this.receiveCredit, limits.widensSockets, watched);
   }
 
   /** Starts the deadline of the present state, in place of the one before. */
@@ -198,14 +205,14 @@ export class Connection implements EventHandler, TimerHandler {
 
   /** True if the host side takes no more bytes: what the guest sends is lost. */
   get hostGone(): boolean {
-    return this.#bytesLost || this.#host === undefined;
+    return this.#bytesLost || this.host === undefined;
   }
 
   /** Takes a batch of payload for the host. */
   writeBatch(batch: IovecList): void {
-    const result = this.#host?.write(batch) ?? 0;
+    const result = this.host?.write(batch, true) ?? 0;
     if (result < 0) {
-      this.#hostRefuses(result);
+      this.hostRefuses(result);
       return;
     }
     this.#growBuffer(batch.totalBytes);
@@ -225,14 +232,14 @@ export class Connection implements EventHandler, TimerHandler {
   }
 
   #flushSpill(): void {
-    const result = this.#host?.flush() ?? 0;
+    const result = this.host?.flush() ?? 0;
     if (result < 0) {
-      this.#hostRefuses(result);
-    } else if (this.spilledBytes === 0 && this.state === "draining") {
+      this.hostRefuses(result);
+    } else if (this.#isDelivered && this.state === "draining") {
       this.#release();
     } else {
       this.tellCredit();
-      if (this.spilledBytes === 0) this.#afterDelivery();
+      if (this.#isDelivered) this.#afterDelivery();
     }
   }
 
@@ -243,13 +250,13 @@ export class Connection implements EventHandler, TimerHandler {
   }
 
   /** The host program reads no more: bytes that the guest sent are lost, so this ends in a reset. */
-  #hostRefuses(result: number): void {
+  protected hostRefuses(result: number): void {
     if (this.state === "draining") {
       this.#release();
       return;
     }
     this.#bytesLost = true;
-    this.#host?.drop();
+    this.host?.drop();
     this.receiveCredit.forgive();
     if (result === -errno.ENOMEM) {
       this.abort("there is no memory for what the host program has not read yet");
@@ -271,7 +278,7 @@ export class Connection implements EventHandler, TimerHandler {
   guestShutsDown(flags: number): void {
     const added = flags & Shutdown.BOTH & ~this.guestShutdown;
     this.guestShutdown |= added;
-    const isDelivered = this.spilledBytes === 0;
+    const isDelivered = this.#isDelivered;
     // Where the connection ends here, its descriptor is closed, which says it all.
     const isOver = isDelivered && this.guestShutdown === Shutdown.BOTH;
     if ((added & Shutdown.RECEIVE) !== 0 && !isOver) shutdownSocket(this.fd, SHUT_RD);
@@ -301,7 +308,7 @@ export class Connection implements EventHandler, TimerHandler {
    * end its stream as if that were all. Bounded, because such a connection counts against all limits.
    */
   #drainOrRelease(): void {
-    if (this.spilledBytes === 0) {
+    if (this.#isDelivered) {
       this.#release();
       return;
     }
@@ -364,7 +371,12 @@ export class Connection implements EventHandler, TimerHandler {
   lookWithoutReading(): void {
     this.creditCame();
     if (!this.#bothEnded) this.readable = false;
-    else this.readEnded(Math.min(peekByte(this.fd), 0));
+    else this.readEnded(Math.min(this.peekHost(), 0));
+  }
+
+  /** Whether there is something to read: positive if so, 0 at the end, or `-errno`. */
+  protected peekHost(): number {
+    return peekByte(this.fd);
   }
 
   /**
@@ -373,7 +385,7 @@ export class Connection implements EventHandler, TimerHandler {
    */
   waitForCredit(): void {
     if (this.ending) {
-      const found = peekByte(this.fd);
+      const found = this.peekHost();
       if (found <= 0) {
         this.readEnded(found);
         return;
@@ -402,7 +414,7 @@ export class Connection implements EventHandler, TimerHandler {
 
   /** `waitedMs`: how long for this credit; 0 if it is another wait than the one that the timer was started for. */
   #stillWaiting(waitedMs: number): void {
-    const found = peekByte(this.fd);
+    const found = this.peekHost();
     if (found <= 0) {
       // Nothing waits after all: the last read had just emptied the socket.
       this.creditCame();
@@ -463,8 +475,8 @@ export class Connection implements EventHandler, TimerHandler {
     this.due = 0;
     this.controlPlace.leave();
     this.dataPlace.leave();
-    this.#host?.close();
-    this.#host = undefined;
+    this.host?.close();
+    this.host = undefined;
     this.owner.released(this, undeliveredBytes);
   }
 }

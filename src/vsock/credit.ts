@@ -116,6 +116,12 @@ export class ReceiveCredit {
     return this.#bufAlloc;
   }
 
+  /** Only before the peer was told anything: it may rely on what it hears. */
+  shrink(bufAlloc: number): void {
+    this.#bufAlloc = bufAlloc;
+    this.#allocTold = bufAlloc;
+  }
+
   grow(bufAlloc: number): void {
     this.#bufAlloc = Math.max(this.#bufAlloc, bufAlloc);
   }

@@ -44,6 +44,12 @@ export const Op = {
 /** Flags of SHUTDOWN: what the sender of the packet will not do any more (virtio 1.4, 5.10.6.6). Permanent. */
 export const Shutdown = { RECEIVE: 1, SEND: 2, BOTH: 3 } as const;
 
+/**
+ * Flags of RW between seqpacket sockets: the packet ends its message, and a record of the application's (MSG_EOR) as
+ * well (virtio 1.4, 5.10.6.5).
+ */
+export const MessageEnd = { EOM: 1, EOR: 2 } as const;
+
 /** The CID of the host (virtio 1.4, 5.10.4). */
 export const HOST_CID = 2;
 
@@ -104,13 +110,24 @@ export function opName(op: number): string {
   return OP_NAMES[op] ?? `op ${op}`;
 }
 
-function shutdownFlags(flags: number): string {
+const SHUTDOWN_NAMES = ["no-receive", "no-send"];
+const MESSAGE_END_NAMES = ["EOM", "EOR"];
+
+/** The names of bits 0 and 1, and whatever else is set. */
+function flagNames(flags: number, [first, second]: readonly string[]): string {
   const names = [];
-  if ((flags & Shutdown.RECEIVE) !== 0) names.push("no-receive");
-  if ((flags & Shutdown.SEND) !== 0) names.push("no-send");
-  const unknown = (flags & ~Shutdown.BOTH) >>> 0;
+  if ((flags & 1) !== 0) names.push(first);
+  if ((flags & 2) !== 0) names.push(second);
+  const unknown = (flags & ~3) >>> 0;
   if (unknown !== 0) names.push(`0x${unknown.toString(16)}`);
   return names.join("+") || "none";
+}
+
+function describeFlags({ type, op, flags }: PacketHeader): string {
+  if (op === Op.SHUTDOWN) return ` ${flagNames(flags, SHUTDOWN_NAMES)}`;
+  if (flags === 0) return "";
+  if (op === Op.RW && type === SocketType.SEQPACKET) return ` ${flagNames(flags, MESSAGE_END_NAMES)}`;
+  return ` flags=0x${flags.toString(16)}`;
 }
 
 /** One line, flags decoded: "3:1024 -> 2:5000 STREAM RW len=10 buf_alloc=262144 fwd_cnt=0". */
@@ -123,14 +140,8 @@ export function describePacket(header: PacketHeader): string {
       : header.type === SocketType.SEQPACKET
         ? "SEQPACKET"
         : `type ${header.type}`;
-  const flags =
-    header.op === Op.SHUTDOWN
-      ? ` ${shutdownFlags(header.flags)}`
-      : header.flags === 0
-        ? ""
-        : ` flags=0x${header.flags.toString(16)}`;
   return (
     `${cid(header.srcCid, header.srcCidHigh)}:${header.srcPort} -> ${cid(header.dstCid, header.dstCidHigh)}:${header.dstPort} ` +
-    `${type} ${opName(header.op)}${flags} len=${header.len} buf_alloc=${header.bufAlloc} fwd_cnt=${header.fwdCnt}`
+    `${type} ${opName(header.op)}${describeFlags(header)} len=${header.len} buf_alloc=${header.bufAlloc} fwd_cnt=${header.fwdCnt}`
   );
 }

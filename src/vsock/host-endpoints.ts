@@ -6,16 +6,18 @@ import { errno, errnoName } from "../linux/errors.js";
 /** What is behind the host's ports. */
 export interface HostEndpoints {
   /**
-   * Connects to whatever serves `hostPort`: a connected, non-blocking descriptor that the caller then owns;
-   * -EAGAIN if it should be tried again shortly; another `-errno` if nobody serves it.
+   * Connects to whatever serves `hostPort`, for sockets of `type` (`SocketType`): a connected, non-blocking descriptor
+   * of that type, which the caller then owns; -EAGAIN if it should be tried again shortly; another `-errno` if nobody
+   * serves it, -EPROTOTYPE if sockets of another type are served there.
    */
-  connect(hostPort: number): number;
+  connect(hostPort: number, type: number): number;
 }
 
 /** Why `connect` failed with `-error`, in words for the log. */
 export function connectProblem(error: number): string {
   if (error === errno.ENOENT) return "nothing listens there";
   if (error === errno.ECONNREFUSED) return "its listener is gone";
+  if (error === errno.EPROTOTYPE) return "its listener is of another type (stream or seqpacket)";
   if (error === errno.EMFILE || error === errno.ENFILE) return "this process can open no more descriptors";
   return `connecting failed with ${errnoName(error)}`;
 }

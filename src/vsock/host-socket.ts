@@ -15,7 +15,23 @@ import { SpillRing } from "./spill-ring.js";
 /** What each host socket is watched for, as long as nothing waits for it. */
 export const WATCHED = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
-export class HostSocket {
+/** What a connection needs of its end on the host, whether that is a stream or keeps messages apart. */
+export interface HostSide {
+  readonly fd: number;
+  /** Nothing that is complete waits for the socket. */
+  readonly isDelivered: boolean;
+  /** Bytes that do. */
+  readonly waitingBytes: number;
+  /** Takes a batch: 0, or `-errno`, and the rest of it is lost. `endsMessage` means something between messages only. */
+  write(batch: IovecList, endsMessage: boolean): number;
+  /** Writes what waits, as far as the socket takes it: 0, or `-errno`. */
+  flush(): number;
+  /** Gives up what waits. */
+  drop(): void;
+  close(): void;
+}
+
+export class HostSocket implements HostSide {
   readonly #loop: EventLoop;
   readonly #token: number;
   /** What enters the socket counts as forwarded here. */
@@ -62,6 +78,10 @@ export class HostSocket {
   /** Bytes from the guest that wait for the socket; at most the credit's `bufAlloc`, which bounds what the guest sends. */
   get waitingBytes(): number {
     return this.#spill?.length ?? 0;
+  }
+
+  get isDelivered(): boolean {
+    return this.waitingBytes === 0;
   }
 
   /**

@@ -8,10 +8,12 @@ import { EPOLLHUP, EPOLLIN, EPOLLRDHUP } from "../linux/epoll.js";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { Timer, TimerHandler } from "../linux/timers.js";
-import { acceptUnix, peekBytes, peeked, peekText, sendText, skipBytes } from "../linux/unix-socket.js";
+import { acceptUnix, peekText, sendText } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
 import type { Connection, Opener } from "./connection.js";
-import { type HandshakeLine, LONGEST_LINE_BYTES, parseConnectLine } from "./handshake.js";
+import { type HandshakeLine, LONGEST_LINE_BYTES } from "./handshake.js";
+import { readLine, readLineMessage } from "./handshake-reader.js";
+import { SocketType } from "./header.js";
 import { WATCHED } from "./host-socket.js";
 import { HANDSHAKE_TIMEOUT_MS } from "./limits.js";
 
@@ -22,9 +24,17 @@ const MOST_ACCEPTED_AT_ONCE = 64;
 
 /** Where finished handshakes go; the switch. */
 export interface GuestConnector {
-  connectGuest(guestPort: number, fd: number, opener: Opener): void;
+  /** `type`: the `SocketType` of `fd`; default STREAM. */
+  connectGuest(guestPort: number, fd: number, opener: Opener, type?: number): void;
   /** The same for a descriptor that the loop watches for `WATCHED` with `token`, and has told `events` of. */
-  connectWatched(guestPort: number, fd: number, opener: Opener, token: number, events: number): void;
+  connectWatched(
+    guestPort: number,
+    fd: number,
+    opener: Opener,
+    token: number,
+    events: number,
+    type?: number,
+  ): void;
 }
 
 export class HybridListener implements EventHandler, Opener {
@@ -34,11 +44,12 @@ export class HybridListener implements EventHandler, Opener {
   readonly #mostClients: number;
   readonly #descriptorCeiling: number;
   readonly #fd: number;
+  readonly #type: number;
   readonly #clients = new Set<Client>();
   readonly #token: number;
   #pause: Timer | undefined;
 
-  /** `fd` is a listening, non-blocking Unix stream socket, owned by this object from now on. */
+  /** `fd` is a listening, non-blocking Unix socket, owned by this object from now on. */
   constructor(options: {
     loop: EventLoop;
     fd: number;
@@ -46,11 +57,14 @@ export class HybridListener implements EventHandler, Opener {
     log: Logger;
     /** Clients that may be without a complete line at a time; further ones are closed. */
     mostClients: number;
+    /** What the clients' sockets are: `SocketType`. Default STREAM; with SEQPACKET the line is a message. */
+    type?: number;
     /** Descriptors from this number on are left to others (`connectionCeiling`). */
     descriptorCeiling?: number;
   }) {
     this.#loop = options.loop;
     this.#fd = options.fd;
+    this.#type = options.type ?? SocketType.STREAM;
     this.#connector = options.connector;
     this.#log = options.log;
     this.#mostClients = options.mostClients;
@@ -76,8 +90,8 @@ export class HybridListener implements EventHandler, Opener {
       this.#turnAway(fd, "this process can open no more descriptors for connections");
       return;
     }
-    const line = readLine(fd);
-    if (line.kind === "port") this.#connector.connectGuest(line.port, fd, this);
+    const line = this.readLine(fd);
+    if (line.kind === "port") this.#connector.connectGuest(line.port, fd, this, this.#type);
     else if (line.kind === "invalid") this.#turnAway(fd, line.reason);
     else if (this.#clients.size < this.#mostClients) this.#await(fd);
     else this.#turnAway(fd, `${this.#clients.size} clients have not sent their line yet, which is the limit`);
@@ -109,10 +123,15 @@ export class HybridListener implements EventHandler, Opener {
     this.#log.log({ event: "handshake-failed", message: reason });
   }
 
+  /** What a client has sent of its line; a line that is complete is taken, and nothing behind it. */
+  readLine(fd: number): HandshakeLine {
+    return this.#type === SocketType.STREAM ? readLine(fd) : readLineMessage(fd);
+  }
+
   /** A client's line is complete: `events` are what is still true of those reported. */
   complete(client: Client, port: number, events: number): void {
     this.#clients.delete(client);
-    this.#connector.connectWatched(port, client.fd, this, client.token, events);
+    this.#connector.connectWatched(port, client.fd, this, client.token, events, this.#type);
   }
 
   /** A client's line will never be complete; its descriptor is closed. */
@@ -139,17 +158,6 @@ export class HybridListener implements EventHandler, Opener {
   }
 }
 
-/** What a client has sent of its line; a line that is complete is taken, and nothing behind it. */
-function readLine(fd: number): HandshakeLine {
-  const length = peekBytes(fd, LONGEST_LINE_BYTES);
-  if (length === -errno.EAGAIN) return { kind: "incomplete" };
-  if (length < 0)
-    return { kind: "invalid", reason: `reading the CONNECT line failed with ${errnoName(-length)}` };
-  const line = parseConnectLine(peeked, length);
-  if (line.kind === "port") skipBytes(fd, line.lineBytes);
-  return line;
-}
-
 /** A client whose line is not complete yet. */
 class Client implements EventHandler, TimerHandler {
   token = 0;
@@ -171,7 +179,7 @@ class Client implements EventHandler, TimerHandler {
   }
 
   onEvents(events: number): void {
-    const line = readLine(this.fd);
+    const line = this.listener.readLine(this.fd);
     if (line.kind === "port") {
       this.#timer.cancel();
       // Unless something follows the line, nothing is left of what EPOLLIN has told.

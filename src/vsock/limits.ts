@@ -35,6 +35,19 @@ export const DEFAULT_LIMITS: SwitchLimits = {
 /** The least `buf_alloc` a connection is given when the total is used up: one page. */
 export const LEAST_BUFFER_BYTES = 4096;
 
+/**
+ * The longest message of a host program that is passed to a guest whose buffer would hold it. More than any program can
+ * send without privileges on most systems (twice net.core.wmem_max); one at a time and VM is held in memory, while the
+ * guest's receive queue has no room for all of it.
+ */
+export const LONGEST_MESSAGE_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Empty messages that may wait for one seqpacket host socket beside those with bytes, which credit bounds: they cost the
+ * guest none. A socket holds some 270 of them; a guest that goes on for so long does not mean them.
+ */
+export const MOST_EMPTY_MESSAGES = 4096;
+
 /** How often a host listener whose backlog is full is tried again. A Unix socket tells nobody when there is room. */
 export const CONNECT_RETRY_MS = 10;
 

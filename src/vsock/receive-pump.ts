@@ -7,8 +7,10 @@ import { IovecList } from "../linux/iovec.js";
 import { LinkedList } from "../linux/linked-list.js";
 import { type Connection, Due } from "./connection.js";
 import type { SwitchCounters } from "./counters.js";
-import { HOST_CID, Op, PacketHeader, Shutdown, SocketType } from "./header.js";
+import { Op, PacketHeader, Shutdown, SocketType } from "./header.js";
 import { BURST_BYTES, FIRST_READ_BYTES } from "./limits.js";
+import { MessagePump } from "./message-pump.js";
+import { addressPacket } from "./outgoing.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import type { ResetQueue } from "./reset-queue.js";
 
@@ -21,6 +23,7 @@ export class ReceivePump {
   readonly #counters: SwitchCounters;
   readonly #header = new PacketHeader();
   readonly #iovecs = new IovecList();
+  readonly #messages: MessagePump;
   /** Connections with control packets due, and those that may have data, each in its turn. */
   readonly #control = new LinkedList<Connection>();
   readonly #data = new LinkedList<Connection>();
@@ -32,6 +35,7 @@ export class ReceivePump {
     this.#guestCid = guestCid;
     this.#resets = resets;
     this.#counters = counters;
+    this.#messages = new MessagePump(guestCid);
   }
 
   get hasWork(): boolean {
@@ -46,6 +50,11 @@ export class ReceivePump {
     if (dataPlace.list === undefined) this.#data.append(dataPlace);
   }
 
+  /** The connection is over: what was read for it will not be sent. */
+  forget(connection: Connection): void {
+    if (connection.type !== SocketType.STREAM) this.#messages.forget(connection);
+  }
+
   /** Forgets everything that is due. */
   clear(): void {
     while (this.#control.first !== undefined) this.#control.first.leave();
@@ -55,6 +64,7 @@ export class ReceivePump {
   /** The switch is closed. */
   release(): void {
     this.#iovecs.release();
+    this.#messages.release();
   }
 
   /** See `VsockSwitch.pump`. */
@@ -141,20 +151,13 @@ export class ReceivePump {
 
   /** The header of a packet of `connection`, but for `len`, `op` and `flags`. */
   #addressed(connection: Connection): PacketHeader {
-    const header = this.#header;
-    header.srcCid = HOST_CID;
-    header.dstCid = this.#guestCid;
-    header.srcPort = connection.hostPort;
-    header.dstPort = connection.guestPort;
-    header.type = SocketType.STREAM;
-    header.bufAlloc = connection.receiveCredit.bufAlloc;
-    header.fwdCnt = connection.receiveCredit.forwarded;
-    connection.receiveCredit.told();
-    return header;
+    addressPacket(this.#header, this.#guestCid, connection);
+    return this.#header;
   }
 
   /** One turn of the first connection in the data list; false if the ring has no buffer. */
   #sendData(ring: ReceiveRing, connection: Connection): boolean {
+    if (connection.type !== SocketType.STREAM) return this.#sendMessage(ring, connection);
     const credit = connection.sendCredit.available(this.#usualPayload);
     if (credit > 0) connection.creditCame();
     if (!connection.wantsRead || connection.readClosed || credit === 0) {
@@ -170,6 +173,15 @@ export class ReceivePump {
     this.#read(ring, buffers, connection, credit);
     if (connection.wantsRead) this.addData(connection);
     return true;
+  }
+
+  #sendMessage(ring: ReceiveRing, connection: Connection): boolean {
+    const messages = this.#messages;
+    const end = messages.turn(ring, connection);
+    this.#packetsLeft -= messages.packetsSent;
+    this.#bytesLeft -= messages.bytesSent;
+    if (end === "sent" && connection.wantsRead) this.addData(connection);
+    return end !== "starved";
   }
 
   /** One readv into the buffers taken, then their headers. */

@@ -59,12 +59,12 @@ export class SpillRing {
     this.length += length;
   }
 
-  /** Writes what waits to `fd`: bytes taken (perhaps fewer than wait), or `-errno`. */
-  writeTo(fd: number): number {
+  /** Writes what waits, or its first `most` bytes, to `fd`: bytes taken (perhaps fewer), or `-errno`. */
+  writeTo(fd: number, most: number = this.length): number {
     pieces.clear();
-    const first = Math.min(this.length, this.capacity - this.#head);
+    const first = Math.min(most, this.capacity - this.#head);
     pieces.push(this.#address + this.#head, first);
-    if (first < this.length) pieces.push(this.#address, this.length - first);
+    if (first < most) pieces.push(this.#address, most - first);
     const written = pieces.writeTo(fd);
     if (written > 0) {
       this.#head = (this.#head + written) % this.capacity;

@@ -7,13 +7,22 @@ import { errno } from "../linux/errors.js";
 import { EventLoop } from "../linux/event-loop.js";
 import { IovecList } from "../linux/iovec.js";
 import { Scratch } from "../linux/scratch.js";
+import { sendEmptyMessage } from "../linux/seqpacket.js";
 import { Timers } from "../linux/timers.js";
-import { SHUT_RD, SHUT_WR, setSendBuffer, shutdownSocket, socketPair } from "../linux/unix-socket.js";
+import {
+  SHUT_RD,
+  SHUT_WR,
+  SOCK_SEQPACKET,
+  SOCK_STREAM,
+  setSendBuffer,
+  shutdownSocket,
+  socketPair,
+} from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
 import { SegmentList } from "../memory/segments.js";
 import type { Connection, Opener } from "./connection.js";
-import { HEADER_BYTES, HOST_CID, Op, opName, PacketHeader, SocketType } from "./header.js";
+import { HEADER_BYTES, HOST_CID, MessageEnd, Op, opName, PacketHeader, SocketType } from "./header.js";
 import type { HostEndpoints } from "./host-endpoints.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "./limits.js";
 import type { ReceiveRing } from "./receive-ring.js";
@@ -36,9 +45,9 @@ export function copyOf(header: PacketHeader): PacketHeader {
   return Object.assign(new PacketHeader(), header);
 }
 
-/** "RW 12", "RST", "SHUTDOWN 3": short enough to list a whole conversation. */
+/** "RW 12", "RW 12 EOM", "RST", "SHUTDOWN 3": short enough to list a whole conversation. */
 export function brief({ header }: Sent): string {
-  if (header.op === Op.RW) return `RW ${header.len}`;
+  if (header.op === Op.RW) return `RW ${header.len}${(header.flags & MessageEnd.EOM) !== 0 ? " EOM" : ""}`;
   return header.op === Op.SHUTDOWN ? `SHUTDOWN ${header.flags}` : opName(header.op);
 }
 
@@ -130,8 +139,10 @@ export class HostEnd {
     return found.length === 0 ? "end" : "data";
   }
 
+  /** On a seqpacket socket that is a message; an empty one has a call of its own. */
   write(bytes: Buffer | string): number {
     const data = Buffer.from(bytes);
+    if (data.length === 0) return sendEmptyMessage(this.fd);
     this.#memory.bytes.set(data);
     this.#iovecs.clear();
     this.#iovecs.push(this.#memory.address, data.length);
@@ -151,6 +162,10 @@ export class HostEnd {
   }
 }
 
+function unixType(type: number): number {
+  return type === SocketType.SEQPACKET ? SOCK_SEQPACKET : SOCK_STREAM;
+}
+
 /** Host ports behind socket pairs: a guest's connection to a port that is served leaves its other end in `accepted`. */
 export class PairEndpoints implements HostEndpoints {
   readonly served = new Set<number>([HOST_PORT]);
@@ -161,11 +176,11 @@ export class PairEndpoints implements HostEndpoints {
   /** Asked of each socket; the kernel doubles it. */
   sendBufferBytes: number | undefined;
 
-  connect(hostPort: number): number {
+  connect(hostPort: number, type: number): number {
     this.calls++;
     if (this.failure !== 0) return this.failure;
     if (!this.served.has(hostPort)) return -errno.ENOENT;
-    const [ours, theirs] = socketPair();
+    const [ours, theirs] = socketPair(unixType(type));
     if (this.sendBufferBytes !== undefined) setSendBuffer(ours, this.sendBufferBytes);
     this.accepted.push(new HostEnd(theirs));
     return ours;
@@ -313,10 +328,13 @@ export class SwitchRig {
   }
 
   /** A host program asks for a guest port; the guest has not answered. */
-  hostAsks(guestPort = GUEST_PORT): { host: HostEnd; opener: RecordingOpener } {
-    const [ours, theirs] = socketPair();
+  hostAsks(
+    guestPort = GUEST_PORT,
+    type: number = SocketType.STREAM,
+  ): { host: HostEnd; opener: RecordingOpener } {
+    const [ours, theirs] = socketPair(unixType(type));
     const opener = new RecordingOpener();
-    this.vsock.connectGuest(guestPort, ours, opener);
+    this.vsock.connectGuest(guestPort, ours, opener, type);
     this.settle();
     return { host: new HostEnd(theirs), opener };
   }

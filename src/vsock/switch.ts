@@ -14,13 +14,22 @@ import type { SegmentList } from "../memory/segments.js";
 import { Connection, type ConnectionOwner, Due, type Opener } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
 import { type ResetCause, SwitchCounters } from "./counters.js";
-import { describePacket, HOST_CID, Op, type PacketHeader, Shutdown, SocketType } from "./header.js";
+import {
+  describePacket,
+  HOST_CID,
+  MessageEnd,
+  Op,
+  type PacketHeader,
+  Shutdown,
+  SocketType,
+} from "./header.js";
 import { connectProblem, type HostEndpoints } from "./host-endpoints.js";
 import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
 import { PayloadBatch } from "./payload-batch.js";
 import { ReceivePump } from "./receive-pump.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import { ResetQueue } from "./reset-queue.js";
+import { SeqpacketConnection } from "./seqpacket-connection.js";
 
 export interface SwitchOptions {
   readonly loop: EventLoop;
@@ -50,6 +59,8 @@ const ASSIGNED_PORTS = 2 ** 30;
 export class VsockSwitch implements ConnectionOwner {
   readonly loop: EventLoop;
   readonly limits: SwitchLimits;
+  /** The guest's driver has acknowledged VIRTIO_VSOCK_F_SEQPACKET; until it does, that type does not exist for it. */
+  seqpacket = false;
   /** Of the device's life. */
   readonly counters = new SwitchCounters();
   readonly #guestCid: number;
@@ -87,8 +98,7 @@ export class VsockSwitch implements ConnectionOwner {
 
   /** The connections that the guest knows of. */
   get connections(): readonly LostConnection[] {
-    const type = SocketType.STREAM;
-    return this.#table.all().map(({ hostPort, guestPort }) => ({ hostPort, guestPort, type }));
+    return this.#table.all();
   }
 
   /**
@@ -136,8 +146,8 @@ export class VsockSwitch implements ConnectionOwner {
       return;
     }
     // virtio 1.4, 5.10.6.4.2: the device must answer an unknown type with a reset.
-    if (header.type !== SocketType.STREAM) {
-      this.#stray("packet-refused", "answered with a reset: only stream sockets are offered", header);
+    if (header.type !== SocketType.STREAM && !(header.type === SocketType.SEQPACKET && this.seqpacket)) {
+      this.#stray("packet-refused", "answered with a reset: sockets of that type are not offered", header);
       this.#answerReset(header);
       return;
     }
@@ -145,6 +155,12 @@ export class VsockSwitch implements ConnectionOwner {
     if (connection === undefined) {
       if (header.op === Op.REQUEST) this.#request(header);
       else this.#answerReset(header);
+      return;
+    }
+    // As Linux does: the packet is answered, and the connection that has these ports goes on.
+    if (connection.type !== header.type) {
+      this.#stray("packet-refused", "answered with a reset: the connection is of another type", header);
+      this.#answerReset(header);
       return;
     }
     if (connection.sendCredit.update(header.bufAlloc, header.fwdCnt) && connection.wantsRead)
@@ -170,12 +186,13 @@ export class VsockSwitch implements ConnectionOwner {
       return;
     }
     this.counters.fromGuestBytes += len;
-    if (len === 0) return;
     if (connection.hostGone) {
       connection.receiveCredit.forward(len);
-      return;
+    } else if (header.type === SocketType.STREAM) {
+      if (len > 0) this.#batch.add(connection, packet, len);
+    } else if (connection instanceof SeqpacketConnection) {
+      connection.takePart(packet, len, (header.flags & MessageEnd.EOM) !== 0);
     }
-    this.#batch.add(connection, packet, len);
   }
 
   /** Moves the payload gathered so far to its host socket. After it, no segment given to `receive` is needed. */
@@ -257,13 +274,13 @@ export class VsockSwitch implements ConnectionOwner {
       this.#refuse(header, `the guest has ${this.connectionCount} connections, which is the limit`);
       return;
     }
-    const fd = this.#endpoints.connect(header.dstPort);
+    const fd = this.#endpoints.connect(header.dstPort, header.type);
     if (fd < 0 && fd !== -errno.EAGAIN) {
       this.counters.refusedBy.host++;
       this.#refuse(header, connectProblem(-fd));
       return;
     }
-    const connection = this.#newConnection(header.dstPort, header.srcPort, "connecting");
+    const connection = this.#newConnection(header.type, header.dstPort, header.srcPort, "connecting");
     connection.sendCredit.update(header.bufAlloc, header.fwdCnt);
     if (fd >= 0) {
       this.#accept(connection, fd);
@@ -274,7 +291,7 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   retry(connection: Connection): void {
-    const fd = this.#endpoints.connect(connection.hostPort);
+    const fd = this.#endpoints.connect(connection.hostPort, connection.type);
     if (fd >= 0) {
       this.#accept(connection, fd);
     } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= connection.retryUntilMs) {
@@ -310,19 +327,26 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   /**
-   * Begins a connection from the host to `guestPort` over the connected, non-blocking `fd`, which the connection owns
-   * from now on. `opener` hears of the outcome, perhaps before this returns.
+   * Begins a connection from the host to `guestPort` over the connected, non-blocking `fd`, a Unix socket of `type`
+   * (`SocketType`), which the connection owns from now on. `opener` hears of the outcome, perhaps before this returns.
    */
-  connectGuest(guestPort: number, fd: number, opener: Opener): void {
-    this.#connectGuest(guestPort, fd, opener, undefined, 0);
+  connectGuest(guestPort: number, fd: number, opener: Opener, type: number = SocketType.STREAM): void {
+    this.#connectGuest(guestPort, fd, opener, undefined, 0, type);
   }
 
   /**
    * The same for a descriptor that the loop already watches for `WATCHED`: with its token, and what was reported of it
    * and is still true.
    */
-  connectWatched(guestPort: number, fd: number, opener: Opener, token: number, events: number): void {
-    this.#connectGuest(guestPort, fd, opener, token, events);
+  connectWatched(
+    guestPort: number,
+    fd: number,
+    opener: Opener,
+    token: number,
+    events: number,
+    type: number = SocketType.STREAM,
+  ): void {
+    this.#connectGuest(guestPort, fd, opener, token, events, type);
   }
 
   #connectGuest(
@@ -331,14 +355,16 @@ export class VsockSwitch implements ConnectionOwner {
     opener: Opener,
     token: number | undefined,
     events: number,
+    type: number,
   ): void {
-    if (!this.#hasRoom()) {
+    const problem = this.#problemToGuest(type);
+    if (problem !== undefined) {
       if (token === undefined) closeDescriptor(fd);
       else this.loop.unwatchAndClose(fd, token);
-      opener.failed(`the guest has ${this.connectionCount} connections, which is the limit`, guestPort);
+      opener.failed(problem, guestPort);
       return;
     }
-    const connection = this.#newConnection(this.#assignPort(guestPort), guestPort, "requesting");
+    const connection = this.#newConnection(type, this.#assignPort(guestPort), guestPort, "requesting");
     connection.opener = opener;
     connection.makeDue(Due.REQUEST);
     const attached = connection.attach(fd, token);
@@ -348,6 +374,14 @@ export class VsockSwitch implements ConnectionOwner {
     }
     connection.setDeadline(this.limits.connectTimeoutMs);
     if (events !== 0) connection.onEvents(events);
+  }
+
+  /** Why no connection to the guest can begin. */
+  #problemToGuest(type: number): string | undefined {
+    if (type === SocketType.SEQPACKET && !this.seqpacket)
+      return "no driver that has seqpacket sockets is running in the guest";
+    if (!this.#hasRoom()) return `the guest has ${this.connectionCount} connections, which is the limit`;
+    return undefined;
   }
 
   #hasRoom(): boolean {
@@ -375,11 +409,19 @@ export class VsockSwitch implements ConnectionOwner {
     }
   }
 
-  #newConnection(hostPort: number, guestPort: number, state: "connecting" | "requesting"): Connection {
+  #newConnection(
+    type: number,
+    hostPort: number,
+    guestPort: number,
+    state: "connecting" | "requesting",
+  ): Connection {
     const { bufferBytes: most, firstBufferBytes } = this.limits;
-    const bufferBytes = Math.min(most, firstBufferBytes, Math.max(LEAST_BUFFER_BYTES, this.#bufferShare));
+    const share = Math.min(most, Math.max(LEAST_BUFFER_BYTES, this.#bufferShare));
+    // The longest message of a seqpacket socket is its peer's buffer: there that does not grow.
+    const bufferBytes = type === SocketType.STREAM ? Math.min(share, firstBufferBytes) : share;
     this.#bufferBytesGiven += bufferBytes;
-    const connection = new Connection(this, hostPort, guestPort, state, bufferBytes);
+    const Kind = type === SocketType.STREAM ? Connection : SeqpacketConnection;
+    const connection = new Kind(this, hostPort, guestPort, state, bufferBytes);
     this.#table.add(connection);
     return connection;
   }
@@ -399,6 +441,10 @@ export class VsockSwitch implements ConnectionOwner {
     return grown;
   }
 
+  bufferReturned(bytes: number): void {
+    this.#bufferBytesGiven -= bytes;
+  }
+
   controlDue(connection: Connection): void {
     this.#pump.addControl(connection);
   }
@@ -409,11 +455,12 @@ export class VsockSwitch implements ConnectionOwner {
 
   detach(connection: Connection, tellGuest: boolean): void {
     this.#table.remove(connection);
+    this.#pump.forget(connection);
     if (connection.abortReason !== undefined)
       this.#logReset(connection, connection.abortReason, connection.abortCause);
     if (!tellGuest) return;
     this.counters.resets++;
-    this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, SocketType.STREAM);
+    this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, connection.type);
   }
 
   drains(connection: Connection): void {

@@ -159,6 +159,10 @@ describe("a path", () => {
     const message = /is given twice, first by vms\[0\]\.socketPath/;
     const config = vm(3, { socketPath: both, udsPath: both });
     refuses([config], { code: "path-twice", where: "vms[0].udsPath", message });
+    const clash = [vm(3, { udsPath: inside("a") }), vm(4, { socketPath: inside("a_seqpacket") })];
+    refuses(clash, { code: "path-twice", where: "vms[1].socketPath", message: /first by vms\[0\]\.udsPath/ });
+    clash[0].seqpacket = false;
+    checkVmConfigs(placedByField(clash));
   });
 
   it("that a guest would reach by connecting to a port is refused", () => {

@@ -12,7 +12,7 @@ import { quoted } from "../../config/quoted.js";
 import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import { explicitIotlbBitProblem, GUEST_CIDS, guestCidProblem } from "../../virtio/index.js";
 import type { PlacedVmConfig } from "./settings.js";
-import { LONGEST_PORT_SUFFIX, VM_LIMITS, type VmConfig } from "./vm-config.js";
+import { LONGEST_PORT_SUFFIX, SEQPACKET_SUFFIX, VM_LIMITS, type VmConfig } from "./vm-config.js";
 
 export interface CheckOptions {
   /** The vhost-user socket is inherited as this descriptor, so one VM is served and no socket made for it. */
@@ -153,9 +153,7 @@ interface MadeSocket {
 function checkPathsKeepApart(vms: readonly PlacedVmConfig[]): void {
   const made: MadeSocket[] = [];
   for (const vm of vms) {
-    for (const field of ["socketPath", "udsPath"] as const) {
-      const path = vm.config[field];
-      if (path === undefined) continue;
+    for (const [field, path] of pathsOf(vm.config)) {
       const socket = { path, identity: identityOf(path), place: vm.placeOf(field) };
       const same = made.find((other) => other.identity === socket.identity);
       if (same !== undefined) {
@@ -176,6 +174,14 @@ function checkPathsKeepApart(vms: readonly PlacedVmConfig[]): void {
       throw new ConfigError("path-reachable-by-guest", place, problem);
     }
   }
+}
+
+/** Each socket that is made, with the field that says so. */
+function pathsOf({ socketPath, udsPath, seqpacket }: VmConfig): ["socketPath" | "udsPath", string][] {
+  const paths: ["socketPath" | "udsPath", string][] = [["udsPath", udsPath]];
+  if (socketPath !== undefined) paths.unshift(["socketPath", socketPath]);
+  if (seqpacket) paths.push(["udsPath", `${udsPath}${SEQPACKET_SUFFIX}`]);
+  return paths;
 }
 
 function isPort(text: string): boolean {

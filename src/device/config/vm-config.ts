@@ -5,6 +5,7 @@
  */
 
 import { DEFAULT_EXPLICIT_IOTLB_BIT } from "../../virtio/index.js";
+import type { Forward } from "./forwards.js";
 
 /** How the translation mode of a session is found; see ARCHITECTURE.md for what each one promises. */
 export const IOTLB_CHOICES = ["auto", "on", "off", "explicit"] as const;
@@ -29,10 +30,14 @@ export interface VmConfig {
   explicitBit: number;
   /** Whether VIRTIO_F_ACCESS_PLATFORM (bit 33) is offered to the guest. */
   accessPlatform: boolean;
-  /** Permission bits of the host programs' socket; undefined leaves it to the umask. */
+  /** Whether seqpacket sockets are offered to the guest, and `<udsPath>_seqpacket` made for host programs. */
+  seqpacket: boolean;
+  /** Permission bits of the host programs' sockets; undefined leaves it to the umask. */
   udsMode: number | undefined;
-  /** Group that shall own the host programs' socket, as a number. */
+  /** Group that shall own the host programs' sockets, as a number. */
   udsGroup: number | undefined;
+  /** Where the guest's connections to some ports go, instead of to `<udsPath>_<port>`. */
+  forwards: readonly Forward[];
   maxConnections: number;
   /** Sum of `txBufferBytes` over all connections; undefined follows from `txBufferBytes`. */
   totalBufferBytes: number | undefined;
@@ -61,8 +66,10 @@ export const VM_DEFAULTS = {
   iotlb: "auto",
   explicitBit: DEFAULT_EXPLICIT_IOTLB_BIT,
   accessPlatform: true,
+  seqpacket: true,
   udsMode: undefined,
   udsGroup: undefined,
+  forwards: [],
   maxConnections: 4096,
   totalBufferBytes: undefined,
   probationMs: 50,
@@ -93,6 +100,9 @@ export const VM_LIMITS = {
   connectTimeoutMs: [1, 600_000],
   shutdownTimeoutMs: [1, 600_000],
 } as const satisfies Partial<Record<keyof VmConfig, readonly [smallest: number, largest: number]>>;
+
+/** What the seqpacket socket for host programs adds to `udsPath`; no longer than the longest port. */
+export const SEQPACKET_SUFFIX = "_seqpacket";
 
 /** What a guest's connection adds to `udsPath` at most: an underscore and the largest port. */
 export const LONGEST_PORT_SUFFIX = "_4294967295";
