@@ -68,6 +68,17 @@ function readVm(file: YamlFile, node: unknown): VmSettings {
     const name = file.keyText(key);
     const keyPlace = file.placeOf(key);
     const settingKey = readSettingKey(name, keyPlace);
+    const several = settingKey === "forward" ? file.items(value) : undefined;
+    if (several !== undefined) {
+      for (const item of several) {
+        const itemPlace = file.placeOf(item);
+        settings.add(settingKey, itemPlace, {
+          text: valueText(file, name, item, itemPlace),
+          place: itemPlace,
+        });
+      }
+      continue;
+    }
     const place = value === null ? keyPlace : file.placeOf(value);
     settings.add(settingKey, keyPlace, { text: valueText(file, name, value, place), place });
   }

@@ -8,6 +8,7 @@ import { closeDescriptor } from "../../linux/close.js";
 import { errno, errnoName, SystemCallError } from "../../linux/errors.js";
 import { socketPair } from "../../linux/unix-socket.js";
 import { type Connection, Due, type Opener } from "../../vsock/connection.js";
+import { SocketType } from "../../vsock/header.js";
 import type { HostEndpoints } from "../../vsock/host-endpoints.js";
 import type { SwitchOptions, VsockSwitch } from "../../vsock/switch.js";
 import type { DeviceParts } from "../vm-device.js";
@@ -62,8 +63,10 @@ export class LibrarySide implements DeviceParts, HostEndpoints, ConnectionWatche
   // ---- the guest connects ----
 
   connect(...call: Parameters<HostEndpoints["connect"]>): number {
-    const [hostPort] = call;
+    const [hostPort, ...types]: readonly number[] = call;
     if (!this.#listening.has(hostPort)) return this.#fallback?.connect(...call) ?? -errno.ENOENT;
+    // A net.Socket knows no message boundaries.
+    if (types.some((type) => type !== SocketType.STREAM)) return -errno.EPROTOTYPE;
     const pair = this.#pair();
     if (typeof pair === "number") return pair;
     const connection = this.#enter(pair.ours);

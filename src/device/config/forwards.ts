@@ -1,0 +1,78 @@
+/**
+ * The notation of `forward`: `22=tcp:127.0.0.1:22`, `80=unix:/run/web.sock`. The first `=` ends the port, everything
+ * behind the kind's colon is the target as it is; nothing is unquoted. Must not know how a connection is made.
+ */
+import { isIP, isIPv6 } from "node:net";
+import { ConfigError } from "../../config/errors.js";
+import { quoted } from "../../config/quoted.js";
+import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
+import type { Setting } from "./values.js";
+
+/** Where the guest's connections to one port of the host go. */
+export interface Forward {
+  /** The port that the guest connects to, on CID 2. */
+  readonly hostPort: number;
+  readonly target:
+    | { readonly kind: "tcp"; readonly address: string; readonly port: number }
+    | { readonly kind: "unix"; readonly path: string };
+}
+
+/** VMADDR_PORT_ANY, 4294967295, is not a port. */
+const LAST_VSOCK_PORT = 4294967294;
+const LAST_TCP_PORT = 65535;
+
+/** In the order given; a port twice is a mistake. */
+export function readForwards(settings: readonly Setting[]): Forward[] {
+  const places = new Map<number, string>();
+  return settings.map((setting) => {
+    const forward = readForward(setting);
+    const first = places.get(forward.hostPort);
+    if (first !== undefined) {
+      const problem = `port ${forward.hostPort} is forwarded twice for the same VM; keep one of them`;
+      throw new ConfigError("value-conflict", setting.place, problem);
+    }
+    places.set(forward.hostPort, setting.place);
+    return forward;
+  });
+}
+
+function readForward({ text, place }: Setting): Forward {
+  const [, portText, kind, target] = /^([^=]*)=(?:([a-z]+):)?([\s\S]*)$/.exec(text) ?? [];
+  if (portText === undefined) return refuse(place, text, "write PORT=tcp:ADDRESS:PORT or PORT=unix:PATH");
+  if (!/^\d{1,10}$/.test(portText) || Number(portText) > LAST_VSOCK_PORT)
+    return refuse(place, portText, `give the port that the guest connects to, 0 to ${LAST_VSOCK_PORT}`);
+  const hostPort = Number(portText);
+  if (kind === "tcp") return { hostPort, target: readTcp(target, place) };
+  if (kind === "unix") return { hostPort, target: readUnix(target, place) };
+  return refuse(place, text, "the target begins with tcp: or unix:");
+}
+
+function readTcp(text: string, place: string): Forward["target"] {
+  const [, host, portText] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(portText);
+  if (host === undefined || port === 0 || port > LAST_TCP_PORT)
+    return refuse(place, text, `write tcp:ADDRESS:PORT with a port from 1 to ${LAST_TCP_PORT}`);
+  const inBrackets = /^\[(.*)\]$/.exec(host)?.[1];
+  const address = host === "localhost" ? "127.0.0.1" : (inBrackets ?? host);
+  if (isIP(address) === 0 || address.includes("%") || isIPv6(address) !== (inBrackets !== undefined)) {
+    const advice =
+      "give an address such as 127.0.0.1 or [::1]; names are not looked up, since that would block";
+    return refuse(place, host, advice);
+  }
+  return { kind: "tcp", address, port };
+}
+
+function readUnix(path: string, place: string): Forward["target"] {
+  const lengthBytes = Buffer.byteLength(path);
+  if (lengthBytes === 0 || lengthBytes > LONGEST_SOCKET_PATH_BYTES || path.includes("\0"))
+    return refuse(place, path, `give the path of a Unix socket, 1 to ${LONGEST_SOCKET_PATH_BYTES} bytes`);
+  return { kind: "unix", path };
+}
+
+function refuse(place: string, text: string, advice: string): never {
+  throw new ConfigError(
+    "value-malformed",
+    place,
+    `${quoted(text)} cannot be forwarded to or from; ${advice}`,
+  );
+}
