@@ -56,6 +56,7 @@ describe("--vm", () => {
       seqpacket: true,
       udsMode: undefined,
       udsGroup: undefined,
+      forwards: [],
       maxConnections: 4096,
       totalBufferBytes: undefined,
       probationMs: 50,

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createServer as createHttpServer, request } from "node:http";
-import { Socket } from "node:net";
+import { connect, createServer, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -301,6 +301,36 @@ describe("the end of a device", { timeout: SUITE_TIMEOUT_MS }, () => {
     const closed = once(device, "close");
     new Socket({ fd: theirs }).destroy();
     assert.deepEqual(await closed, []);
+  });
+});
+
+describe("a device of the library with udsPath", { timeout: SUITE_TIMEOUT_MS }, () => {
+  it("leads ports that nobody here listens on to <udsPath>_<port>, and lets other programs in", async () => {
+    const udsPath = join(folder, "vm3.vsock");
+    device = await createVsockDevice({ socketPath: join(folder, "vm3.sock"), udsPath });
+    await device.listen(5000, (socket) => socket.end("from this process"));
+    const other = createServer((socket) => socket.end("from another")).listen(`${udsPath}_6000`);
+    await once(other, "listening");
+    const machine = boot();
+    for (const [port, expected] of [
+      [5000, "from this process"],
+      [6000, "from another"],
+    ] as const) {
+      const guest = await machine.driver.connect(port);
+      assert.equal(Buffer.from(await guest.readToEnd()).toString(), expected);
+      await guest.close();
+    }
+    await assert.rejects(machine.driver.connectSeqpacket(5000), code("ECONNRESET"));
+    const listening = machine.driver.listen(80);
+    const client = connect(udsPath);
+    client.write("CONNECT 80\n");
+    const guest = await listening.accept();
+    await guest.write(Buffer.from("hello"));
+    await guest.close();
+    assert.match((await readToEnd(client)).toString(), /^OK \d+\nhello$/);
+    other.close();
+    await device.close();
+    assert.deepEqual(readdirSync(folder), []);
   });
 });
 

@@ -1,8 +1,8 @@
 /** The sockets of a library device, claimed before it starts. Unlike the command line's, it may have none for host programs. */
 import { StartError } from "../../config/errors.js";
-import { isListening } from "../../linux/unix-socket.js";
+import { isListening, SOCK_SEQPACKET } from "../../linux/unix-socket.js";
 import { type ClaimedSocket, claimSocket, releaseSocket } from "../claim-socket.js";
-import type { VmConfig } from "../config/vm-config.js";
+import { SEQPACKET_SUFFIX, type VmConfig } from "../config/vm-config.js";
 import type { VmmSocket } from "../vm-device.js";
 
 export interface LibrarySockets {
@@ -15,7 +15,7 @@ export interface LibrarySockets {
 
 /** Throws `StartError`, and leaves nothing behind, if one of them cannot be had. */
 export function claimLibrarySockets(
-  { socketPath, udsPath, udsMode: mode, udsGroup: gid }: VmConfig,
+  { socketPath, udsPath, seqpacket, udsMode: mode, udsGroup: gid }: VmConfig,
   fd: number | undefined,
 ): LibrarySockets {
   const claimed: ClaimedSocket[] = [];
@@ -27,7 +27,10 @@ export function claimLibrarySockets(
     const vmm =
       socketPath === undefined ? given(fd) : { fd: claim(claimSocket(socketPath)), listening: true };
     const hybridFd = udsPath === "" ? undefined : claim(claimSocket(udsPath, { mode, gid }));
-    return { vmm, hybridFd, seqpacketFd: undefined, claimed };
+    const seqpacketFd = seqpacket
+      ? claim(claimSocket(`${udsPath}${SEQPACKET_SUFFIX}`, { type: SOCK_SEQPACKET, mode, gid }))
+      : undefined;
+    return { vmm, hybridFd, seqpacketFd, claimed };
   } catch (error) {
     claimed.forEach(releaseSocket);
     throw error;

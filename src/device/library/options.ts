@@ -18,7 +18,8 @@ export interface VsockDeviceOptions {
   readonly guestCid?: number;
   /**
    * Where a Unix socket is made for other programs of the host, which reach guest ports through it (`CONNECT <port>`);
-   * a guest's connection to a port on which this process does not listen goes to `<udsPath>_<port>`. Default: none.
+   * a guest's connection to a port on which this process does not listen goes to `<udsPath>_<port>`. Seqpacket sockets
+   * are served there as well (`<udsPath>_seqpacket`), and only there. Default: none.
    */
   readonly udsPath?: string;
   /** Permission bits of the socket at `udsPath`, such as `0o660`. Default: as the umask says. */
@@ -53,7 +54,9 @@ export function configOf(options: VsockDeviceOptions): VmConfig {
   const { fd, log: _, logLevel: __, socketPath, udsPath, ...given } = options;
   const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   // Without udsPath nobody looks at the field: no socket is made.
-  const config = vmConfig({ socketPath, udsPath: udsPath ?? "", ...settings });
+  // Only Unix sockets keep message boundaries, a net.Socket does not.
+  const seqpacket = udsPath !== undefined;
+  const config = vmConfig({ socketPath, udsPath: udsPath ?? "", seqpacket, ...settings });
   if (fd !== undefined && (!Number.isInteger(fd) || fd < 0))
     throw new ConfigError("fd-unusable", "fd", `${fd} is no descriptor; give an open Unix socket's`);
   if (fd === undefined && socketPath === undefined)
