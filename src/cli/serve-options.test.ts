@@ -68,6 +68,7 @@ describe("a serve command line", () => {
         seqpacket: false,
         udsMode: 0o660,
         udsGroup: 5,
+        forwards: [],
         maxConnections: 10,
         totalBufferBytes: 1_000_000,
         probationMs: 0,

@@ -20,6 +20,7 @@ import { HybridListener } from "../vsock/hybrid-listener.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
 import { type SwitchOptions, VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
+import { forwardingParts } from "./forward/forward-endpoints.js";
 import { addIotlb, type DeviceFigures, type Mode, queueFigures } from "./metrics/figures.js";
 import { QueueCounters } from "./metrics/queue-counters.js";
 import { VsockBackend } from "./vsock-backend.js";
@@ -58,6 +59,11 @@ const USUAL_PARTS: DeviceParts = {
   backend: (...parts) => new VsockBackend(...parts),
 };
 
+/** What a device is made of when nobody else makes its parts. */
+function usualParts({ loop, config }: VmDeviceOptions): DeviceParts {
+  return config.forwards.length === 0 ? USUAL_PARTS : { ...USUAL_PARTS, ...forwardingParts(loop, config) };
+}
+
 /** Nobody keeps more clients without a complete line than this, however many connections are allowed. */
 const MOST_HANDSHAKES = 256;
 
@@ -84,7 +90,7 @@ export class VmDevice {
 
   constructor(options: VmDeviceOptions) {
     this.#options = options;
-    const { loop, config, hybridFd, parts = USUAL_PARTS } = options;
+    const { loop, config, hybridFd, parts = usualParts(options) } = options;
     const log = limited(options.log, PROVOKED_RECORDS_A_SECOND);
     this.#sessionLog = limited(options.log, SESSION_RECORDS_A_SECOND);
     const descriptorCeiling = connectionCeiling();

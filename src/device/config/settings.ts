@@ -9,6 +9,7 @@
 import { ConfigError } from "../../config/errors.js";
 import { quoted } from "../../config/quoted.js";
 import { didYouMean } from "../../config/suggest.js";
+import { readForwards } from "./forwards.js";
 import {
   readChoice,
   readGroup,
@@ -26,6 +27,8 @@ interface SettingDefinition {
   readonly argument: string;
   readonly help: string;
   readonly field: keyof VmConfig;
+  /** It may be given several times for one VM, and each time adds to it. */
+  readonly repeatable?: boolean;
 }
 
 /** In the order in which help lists them. */
@@ -78,6 +81,12 @@ export const SETTINGS = {
   },
   "uds-mode": { field: "udsMode", argument: "MODE", help: "mode of the uds-path sockets, such as 0660" },
   "uds-group": { field: "udsGroup", argument: "NAME|GID", help: "group that owns the uds-path sockets" },
+  forward: {
+    field: "forwards",
+    argument: "PORT=TARGET",
+    repeatable: true,
+    help: "the guest's connections to PORT go to TARGET: tcp:ADDRESS:PORT or unix:PATH; repeatable",
+  },
   "max-connections": {
     field: "maxConnections",
     argument: "N",
@@ -122,6 +131,8 @@ export interface VmSettings {
   /** Where the VM as a whole is described, for errors about what is not there. */
   readonly place: string;
   readonly values: ReadonlyMap<SettingKey, Setting>;
+  /** Everything that was given for `forward`, in order. */
+  readonly forwards: readonly Setting[];
 }
 
 /** A VmConfig that remembers where each of its fields was written. */
@@ -133,12 +144,14 @@ export interface PlacedVmConfig {
 /** Collects one VM's settings, key by key, in whatever notation; refuses a repeated key. */
 export class VmSettingsBuilder implements VmSettings {
   readonly values = new Map<SettingKey, Setting>();
+  readonly forwards: Setting[] = [];
 
   constructor(readonly place: string) {}
 
   /** @param keyPlace where the key is, which is not always where the value is */
   add(key: SettingKey, keyPlace: string, value: Setting): void {
-    if (this.values.has(key)) {
+    if (key === "forward") this.forwards.push(value);
+    else if (this.values.has(key)) {
       throw new ConfigError("key-twice", keyPlace, `${key} is given twice for the same VM; keep one of them`);
     }
     this.values.set(key, value);
@@ -166,7 +179,7 @@ export function refuseForwarding(key: string, place: string): void {
 }
 
 /** Reads every text into its value. What the values may be together is for `checkVmConfigs` to say. */
-export function readVmSettings({ place, values }: VmSettings): PlacedVmConfig {
+export function readVmSettings({ place, values, forwards }: VmSettings): PlacedVmConfig {
   const read = <Value, Fallback>(
     key: SettingKey,
     reader: (setting: Setting) => Value,
@@ -202,6 +215,7 @@ export function readVmSettings({ place, values }: VmSettings): PlacedVmConfig {
     seqpacket: read("seqpacket", readSwitch, VM_DEFAULTS.seqpacket),
     udsMode: read("uds-mode", readMode, VM_DEFAULTS.udsMode),
     udsGroup: read("uds-group", (setting) => readGroup(setting), VM_DEFAULTS.udsGroup),
+    forwards: readForwards(forwards),
     maxConnections: read("max-connections", readNumber, VM_DEFAULTS.maxConnections),
     totalBufferBytes: read("total-buffer-size", readNumber, VM_DEFAULTS.totalBufferBytes),
     probationMs: read("probation-ms", readNumber, VM_DEFAULTS.probationMs),

@@ -5,6 +5,7 @@
  */
 
 import { DEFAULT_EXPLICIT_IOTLB_BIT } from "../../virtio/index.js";
+import type { Forward } from "./forwards.js";
 
 /** How the translation mode of a session is found; see ARCHITECTURE.md for what each one promises. */
 export const IOTLB_CHOICES = ["auto", "on", "off", "explicit"] as const;
@@ -35,6 +36,8 @@ export interface VmConfig {
   udsMode: number | undefined;
   /** Group that shall own the host programs' sockets, as a number. */
   udsGroup: number | undefined;
+  /** Where the guest's connections to some ports go, instead of to `<udsPath>_<port>`. */
+  forwards: readonly Forward[];
   maxConnections: number;
   /** Sum of `txBufferBytes` over all connections; undefined follows from `txBufferBytes`. */
   totalBufferBytes: number | undefined;
@@ -66,6 +69,7 @@ export const VM_DEFAULTS = {
   seqpacket: true,
   udsMode: undefined,
   udsGroup: undefined,
+  forwards: [],
   maxConnections: 4096,
   totalBufferBytes: undefined,
   probationMs: 50,
