@@ -16,9 +16,11 @@ const server = createServer((request, response) => {
 // An http.Server takes any socket that it is given as a connection.
 await device.listen(80, (socket) => server.emit("connection", socket));
 
-device.on("up", () => console.log("the guest is up")); // prints the guest is up
 device.on("down", (reason) => {
   console.log("the guest is gone"); // prints the guest is gone
   console.error(reason);
   device.close();
 });
+
+await device.whenUp();
+console.log("the guest is up"); // prints the guest is up

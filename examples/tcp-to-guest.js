@@ -25,7 +25,7 @@ server.listen(Number(tcpPort), "127.0.0.1");
 await once(server, "listening");
 
 // A client of its own, so that the example shows something: the guest echoes.
-await once(device, "up");
+await device.whenUp();
 const reply = await fetchEcho(server.address().port, "through TCP and vsock");
 console.log(reply); // prints through TCP and vsock
 server.close();

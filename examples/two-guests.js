@@ -9,7 +9,7 @@ import { createVsockDevice } from "bit33";
 const guests = await Promise.all(
   [3, 4].map((guestCid) => createVsockDevice({ guestCid, socketPath: `vm${guestCid}.sock` })),
 );
-await Promise.all(guests.map((guest) => once(guest, "up")));
+await Promise.all(guests.map((guest) => guest.whenUp()));
 
 let heard = 0;
 for (const sender of guests) {

@@ -202,6 +202,7 @@ describe("the exports of the library that do something", () => {
           "class VsockDevice",
           "async listen(",
           "async connect(",
+          "async whenUp(",
           "async close(",
           "async function createVsockDevice",
         ],

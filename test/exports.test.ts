@@ -58,7 +58,9 @@ describe("the library", () => {
       "closed",
       "connect",
       "constructor",
+      "isUp",
       "listen",
+      "whenUp",
     ]);
     assert.deepEqual(membersOf(library.VsockListener.prototype), ["close", "constructor", "listening"]);
   });

@@ -204,7 +204,7 @@ describe("a device of the library", { timeout: SUITE_TIMEOUT_MS }, () => {
   it("says by its code why a connection to the guest did not come about", async () => {
     await assert.rejects(device.connect(80), code("ETIMEDOUT"));
     boot();
-    await once(device, "up");
+    await device.whenUp();
     await assert.rejects(device.connect(80), (error) => error instanceof VsockError && error.port === 80);
     await assert.rejects(device.connect(80), code("ECONNREFUSED"));
     await assert.rejects(device.connect(-1), RangeError);
@@ -229,9 +229,11 @@ describe("a device of the library", { timeout: SUITE_TIMEOUT_MS }, () => {
     device.on("down", () => events.push("down"));
     for (const how of ["close", "kill"] as const) {
       const machine = boot();
-      if (events.at(-1) !== "up") await once(device, "up");
+      await device.whenUp();
+      assert.equal(device.isUp, true);
       off(machine, how);
       await once(device, "down");
+      assert.equal(device.isUp, false);
     }
     assert.deepEqual(events, ["up", "down", "up", "down"]);
   });
@@ -280,6 +282,7 @@ describe("the end of a device", { timeout: SUITE_TIMEOUT_MS }, () => {
       const guest = await machine.driver.connect(5000);
       const [socket] = await connection;
       const pending = assert.rejects(device.connect(80), VsockError);
+      await device.whenUp();
       const closed = once(device, "close");
       const isListening = once(listener, "close");
       await Promise.all([device.close(), device.close()]);
@@ -289,6 +292,7 @@ describe("the end of a device", { timeout: SUITE_TIMEOUT_MS }, () => {
       assert.deepEqual(readdirSync(folder), []);
       await assert.rejects(device.connect(80), code("ERR_DEVICE_CLOSED"));
       await assert.rejects(device.listen(80), code("ERR_DEVICE_CLOSED"));
+      await assert.rejects(device.whenUp(), code("ERR_DEVICE_CLOSED"));
       guest.reset();
       off(machine, "kill");
     }

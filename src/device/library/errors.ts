@@ -23,7 +23,7 @@ export type VsockErrorCode =
  * ```js
  * import { createVsockDevice, VsockError } from "bit33";
  * const device = await createVsockDevice({ socketPath: "vm3.sock" });
- * await new Promise((resolve) => device.once("up", resolve));
+ * await device.whenUp();
  * try {
  *   await device.connect(9);
  * } catch (error) {

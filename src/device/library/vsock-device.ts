@@ -67,12 +67,11 @@ const LAST_PORT = 0xffff_fffe;
  *
  * @example
  * ```js
- * import { once } from "node:events";
  * import { createVsockDevice } from "bit33";
  * const device = await createVsockDevice({ socketPath: "vm3.sock", guestCid: 3 });
  * device.on("reset", (reason) => console.log(`the guest started anew: ${reason}`));
  * device.on("down", (reason) => console.log(`the guest is gone: ${reason}`));
- * await once(device, "up");
+ * await device.whenUp();
  * console.log("the guest is up"); // prints the guest is up
  * await device.close();
  * ```
@@ -90,6 +89,8 @@ export class VsockDevice extends EventEmitter<VsockDeviceEvents> {
   readonly #inbox: FromDevice[] = [];
   #isDeliveryDue = false;
   #nextRequest = 1;
+  #isUp = false;
+  readonly #waitingForUp: { readonly resolve: () => void; readonly reject: (error: Error) => void }[] = [];
   #isClosing = false;
   #isClosed = false;
   readonly #ended: Promise<void>;
@@ -113,6 +114,33 @@ export class VsockDevice extends EventEmitter<VsockDeviceEvents> {
   /** True once the device serves no more. */
   get closed(): boolean {
     return this.#isClosed;
+  }
+
+  /** True while the guest's driver is running: between `up` and `reset` or `down`. */
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
+  /**
+   * Resolves once the guest's driver is running, at once if it is already: the event `up` may have passed.
+   *
+   * @throws VsockError `ERR_DEVICE_CLOSED` if the device is closed before
+   *
+   * @example
+   * ```js
+   * import { createVsockDevice } from "bit33";
+   * const device = await createVsockDevice({ socketPath: "vm3.sock" });
+   * await device.whenUp();
+   * console.log(device.isUp); // prints true
+   * await device.close();
+   * ```
+   */
+  async whenUp(): Promise<void> {
+    if (this.#isUp) return;
+    if (this.#isClosing || this.#isClosed) throw new VsockError("ERR_DEVICE_CLOSED", "the device is closed");
+    await new Promise<void>((resolve, reject) => {
+      this.#waitingForUp.push({ resolve, reject });
+    });
   }
 
   /**
@@ -181,10 +209,9 @@ export class VsockDevice extends EventEmitter<VsockDeviceEvents> {
    *
    * @example
    * ```js
-   * import { once } from "node:events";
    * import { createVsockDevice } from "bit33";
    * const device = await createVsockDevice({ socketPath: "vm3.sock" });
-   * await once(device, "up");
+   * await device.whenUp();
    * const socket = await device.connect(1234); // where the guest echoes
    * socket.end("hello");
    * for await (const chunk of socket) console.log(String(chunk)); // prints hello
@@ -320,6 +347,8 @@ export class VsockDevice extends EventEmitter<VsockDeviceEvents> {
       case "guest":
         // Who closes the device knows that its guest has none any more.
         if (this.#isClosing) return;
+        this.#isUp = message.event === "up";
+        if (this.#isUp) for (const { resolve } of this.#waitingForUp.splice(0)) resolve();
         if (message.event === "up") this.emit("up");
         else this.emit(message.event, message.reason);
         return;
@@ -351,6 +380,7 @@ export class VsockDevice extends EventEmitter<VsockDeviceEvents> {
   /** The thread is gone: what it has posted last is taken, and whoever still waits is told. */
   #end(error: Error | undefined): void {
     this.#isClosed = true;
+    this.#isUp = false;
     this.#takeAll();
     this.#closeUndelivered();
     this.#thread.port.close();
@@ -359,6 +389,8 @@ export class VsockDevice extends EventEmitter<VsockDeviceEvents> {
     for (const { port, reject } of this.#connecting.values())
       reject(new VsockError("ERR_DEVICE_CLOSED", "the device was closed meanwhile", port));
     this.#connecting.clear();
+    for (const { reject } of this.#waitingForUp.splice(0))
+      reject(new VsockError("ERR_DEVICE_CLOSED", "the device was closed before the guest was up"));
     for (const { listener } of [...this.#listeners.values()]) listener.close();
     if (error === undefined) this.emit("close");
     else this.emit("close", error);
@@ -386,7 +418,6 @@ function checkPort(port: number): void {
  *
  * @example Talk with the guest in both directions
  * ```js
- * import { once } from "node:events";
  * import { createVsockDevice } from "bit33";
  * const device = await createVsockDevice({ socketPath: "vm3.sock", guestCid: 3 });
  *
@@ -400,7 +431,7 @@ function checkPort(port: number): void {
  * });
  *
  * // This process connects to port 1234 of the guest, where the guest echoes.
- * await once(device, "up");
+ * await device.whenUp();
  * const socket = await device.connect(1234);
  * socket.end("hello from the host");
  * for await (const chunk of socket) console.log(String(chunk)); // prints hello from the host
