@@ -152,15 +152,15 @@ export class AllocationRig {
     return this.#frontEnd.iotlb?.updates ?? 0;
   }
 
-  /** The guest sends so many packets in all, so many at a time, and the host reads them. */
+  /** The guest sends so many packets in all, so many at a time as far as it has credit, and the host reads them. */
   toHost(packets: number, atATime: number): void {
     for (let left = packets; left > 0; left -= atATime) {
-      while (this.#credit < atATime * SENT_BYTES) this.#turn();
-      for (let i = 0; i < atATime; i++) {
-        this.#post(Op.RW, SENT_BYTES);
-        this.#sentBytes = (this.#sentBytes + SENT_BYTES) >>> 0;
-      }
+      let unsent = atATime;
       for (let missing = atATime * SENT_BYTES; missing > 0; ) {
+        for (; unsent > 0 && this.#credit >= SENT_BYTES; unsent--) {
+          this.#post(Op.RW, SENT_BYTES);
+          this.#sentBytes = (this.#sentBytes + SENT_BYTES) >>> 0;
+        }
         this.#turn();
         const bytes = readBytes(this.#host);
         if (bytes > 0) missing -= bytes;

@@ -30,8 +30,8 @@ export interface Machine {
   readonly commit: string | null;
   /** Whether files of the repository differed from the commit. */
   readonly hasChanges: boolean | null;
-  /** Mean number of busy or waiting threads in the minute before: a quiet machine is near 0. */
-  readonly loadBefore: number;
+  /** Mean number of busy or waiting threads in the minute before: a quiet machine is near 0. Null: nobody looked. */
+  readonly loadBefore: number | null;
   /** What the reader of the figures has to know, such as how short the runs were. */
   readonly note: string | null;
 }

@@ -73,7 +73,7 @@ const MACHINE: Shape = {
   date: "text",
   commit: "text?",
   hasChanges: "flag?",
-  loadBefore: "number",
+  loadBefore: "number?",
   note: "text?",
 };
 

@@ -15,7 +15,7 @@ export function machinesTable(machines: Results["machines"]): string {
     const remarks = [
       machine.note,
       governor === null ? null : `governor ${governor}`,
-      `load before ${loadBefore}`,
+      ...(loadBefore === null ? [] : [`load before ${loadBefore}`]),
     ].filter((remark) => remark !== null);
     return [
       `\`${file}\``,

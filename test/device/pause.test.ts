@@ -68,7 +68,7 @@ describe("a VM that is paused under load", { timeout: 300_000 }, () => {
                 turns++
               )
                 await step();
-                assert.ok(Buffer.concat(atHost).equals(toHost), "what arrived at the host");
+              assert.ok(Buffer.concat(atHost).equals(toHost), "what arrived at the host");
               assert.ok(Buffer.concat(atGuest).equals(toGuest), "what arrived at the guest");
               await bench.settle();
               assert.equal(bench.isAtRest(), true, "the device has come to rest");
