@@ -60,6 +60,8 @@ interface Watch {
 
 export class VsockBackend implements BackendDevice {
   readonly queueCount = VSOCK_QUEUE_COUNT;
+  /** False: the event queue is somebody else's for good, as with a device in the kernel. */
+  mayOwnEventQueue = true;
   readonly features: bigint;
   readonly #config: Uint8Array;
   readonly #watches = new Map<number, Watch>();
@@ -155,7 +157,7 @@ export class VsockBackend implements BackendDevice {
   }
 
   #transportResetIsDue(): void {
-    if (this.#transportReset === "due") return;
+    if (this.#transportReset === "due" || !this.mayOwnEventQueue) return;
     this.#setTransportReset("due");
     this.#talkedSinceDue = false;
     this.#eventWaits = false;

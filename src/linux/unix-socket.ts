@@ -14,6 +14,7 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
+const SO_DOMAIN = 39;
 const SO_ACCEPTCONN = 30;
 const F_SETFL = 4;
 const F_GETFL = 3;
@@ -152,6 +153,11 @@ function socketOption(fd: number, option: number): number {
 /** True if `fd` is a socket that listens, false if it is a connected one; throws if it is no socket. */
 export function isListening(fd: number): boolean {
   return socketOption(fd, SO_ACCEPTCONN) !== 0;
+}
+
+/** Whether it is a Unix socket, not a TCP one. */
+export function isUnixSocket(fd: number): boolean {
+  return socketOption(fd, SO_DOMAIN) === AF_UNIX;
 }
 
 /** What the kernel lets wait in the socket, its own overhead included: twice what was asked for. */

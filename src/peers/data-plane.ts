@@ -8,7 +8,7 @@ import { VsockBackend } from "../device/vsock-backend.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import type { Logger } from "../log/logger.js";
 import type { BackendDevice, BackendQueue } from "../vhost/backend-device.js";
-import { encodeVsockConfig } from "../virtio/index.js";
+import { encodeVsockConfig, VSOCK_QUEUE } from "../virtio/index.js";
 import type { Opener } from "../vsock/connection.js";
 import type { HostEndpoints } from "../vsock/host-endpoints.js";
 import { DEFAULT_LIMITS } from "../vsock/limits.js";
@@ -109,6 +109,7 @@ export class DataPlane implements BackendDevice {
       firstAssignedPort: 2 ** 30,
     });
     const backend = new VsockBackend(loop, vsock, this.#cid, log, () => {});
+    backend.mayOwnEventQueue = this.queueCount > VSOCK_QUEUE.event;
     this.#guest = { cid: this.#cid, vsock, backend };
     return this.#guest;
   }

@@ -136,6 +136,7 @@ describe("a packed queue's device side", () => {
       [0, 4],
       [0, 16],
       [16, 16],
+      [14, 2],
     ]);
   });
 

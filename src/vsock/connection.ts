@@ -105,6 +105,8 @@ export class Connection implements EventHandler, TimerHandler {
   #creditWaits = 0;
   /** Left to run when credit comes: a stream would start and cancel one with each window. */
   #creditTimer: Timer | undefined;
+  /** What it was started with. */
+  #creditDelayMs = 0;
   /** End of file was read from the host. */
   #hostEnded = false;
   /** Both directions of the host socket are over: its program closed it, or each side has shut its half. */
@@ -395,6 +397,11 @@ export class Connection implements EventHandler, TimerHandler {
     this.#waitsForCredit = true;
     this.#creditWaits++;
     this.owner.counters.creditStalls++;
+    if (this.#creditDelayMs > FIRST_CREDIT_REQUEST_MS) {
+      // What is left of a long wait before this one.
+      this.#creditTimer?.cancel();
+      this.#creditTimer = undefined;
+    }
     this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
   }
 
@@ -406,6 +413,7 @@ export class Connection implements EventHandler, TimerHandler {
    */
   #askLater(delayMs: number): Timer {
     const waits = this.#creditWaits;
+    this.#creditDelayMs = delayMs;
     return this.owner.loop.setTimer(delayMs, () => {
       this.#creditTimer = undefined;
       if (this.#waitsForCredit) this.#stillWaiting(waits === this.#creditWaits ? delayMs : 0);

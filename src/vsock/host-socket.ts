@@ -8,7 +8,7 @@ import { errno } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { isOutOfMemory } from "../linux/mapping.js";
-import { sendBufferBytes, setSendBuffer } from "../linux/unix-socket.js";
+import { isUnixSocket, sendBufferBytes, setSendBuffer } from "../linux/unix-socket.js";
 import type { ReceiveCredit } from "./credit.js";
 import { SpillRing } from "./spill-ring.js";
 
@@ -101,12 +101,13 @@ export class HostSocket implements HostSide {
   /**
    * A Unix socket's usual 208 KiB would leave the tail of each window to the spill ring: one more copy, and two changes
    * of the watch. Linux doubles what is asked for, since it counts its own overhead as well (socket(7), SO_SNDBUF), and
-   * allows no more than net.core.wmem_max; with less, the spill ring takes the rest.
+   * allows no more than net.core.wmem_max; with less, the spill ring takes the rest. A TCP socket is left alone: it grows by
+   * itself, further than this, until somebody sets its size (tcp(7), tcp_wmem).
    */
   #widen(): void {
     const { bufAlloc } = this.#credit;
     this.#widenedTo = bufAlloc;
-    if (sendBufferBytes(this.fd) < 2 * bufAlloc) setSendBuffer(this.fd, bufAlloc);
+    if (isUnixSocket(this.fd) && sendBufferBytes(this.fd) < 2 * bufAlloc) setSendBuffer(this.fd, bufAlloc);
   }
 
   #keep(batch: IovecList, taken: number): number {

@@ -321,6 +321,18 @@ describe("data for the guest", () => {
     assert.deepEqual(rig.heard(), []);
   });
 
+  it("that waits for credit again asks as soon as the first time, however long it waited before", () => {
+    const host = rig.guestConnects({ bufAlloc: 0 });
+    host.write("x".repeat(5000));
+    rig.settle();
+    rig.pass(1400, 1);
+    rig.heard();
+    rig.guest({ op: Op.CREDIT_UPDATE, bufAlloc: 100 });
+    assert.deepEqual(rig.heard(), ["RW 100"]);
+    rig.pass(1);
+    assert.deepEqual(rig.heard(), ["CREDIT_REQUEST"]);
+  });
+
   it("is not waited for when the last of the credit took all that there was", () => {
     const credit = new SendCredit();
     credit.update(2000, 0);
