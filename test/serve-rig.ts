@@ -61,7 +61,7 @@ export class ServeRig {
     return `guest-cid=${cid},socket=${this.path(`vm${cid}.sock`)},uds-path=${this.path(`vm${cid}.vsock`)}`;
   }
 
-  /** Starts `bit33 serve` with a VM for each CID, and waits until all of them listen. */
+  /** Starts `bit33 serve` with a VM for each CID, and waits until all of them listen, and the control socket if one is asked for. */
   async start(cids: readonly number[], ...options: string[]): Promise<void> {
     const vms = cids.flatMap((cid) => ["--vm", this.vmOption(cid)]);
     const child = spawn(process.execPath, [MAIN, "serve", ...vms, "--log-format", "json", ...options], {
@@ -73,6 +73,7 @@ export class ServeRig {
       this.log.push(line.startsWith("{") ? JSON.parse(line) : { event: "", message: line });
     });
     for (const cid of cids) await this.logged("listening", cid);
+    if (options.includes("--control")) await this.logged("control-served");
   }
 
   get pid(): number {
