@@ -32,7 +32,7 @@
 #include <unistd.h>
 #include <linux/vm_sockets.h>
 
-enum { CHUNK_BYTES = 65536, MAX_JOBS = 64, MAX_WORDS = 8, MAX_CONNECTIONS = 1024, BACKLOG = 1024 };
+enum { CHUNK_BYTES = 65536, MESSAGE_BYTES = 1 << 20, MAX_JOBS = 64, MAX_WORDS = 8, MAX_CONNECTIONS = 1024, BACKLOG = 1024 };
 
 static int control_fd = 1;
 static const char *job_id = "-";
@@ -198,27 +198,33 @@ static void stream_fill(struct stream *stream, uint8_t *data, size_t length)
 
 /* ---- sockets ---- */
 
-static int vsock_socket(void)
+static int vsock_socket(int type)
 {
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_VSOCK, type | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		FINISH_FAIL("socket: %s", strerrorname_np(errno));
 	return fd;
 }
 
-static int connect_to_host(int fd, unsigned port)
+/* [<cid>:]<port>; without a context id it is the host's */
+static int connect_to(int fd, const char *target)
 {
-	struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port };
+	const char *colon = strchr(target, ':');
+	struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST };
 
+	if (colon)
+		address.svm_cid = strtoul(target, NULL, 0);
+	address.svm_port = strtoul(colon ? colon + 1 : target, NULL, 0);
 	return connect(fd, (struct sockaddr *)&address, sizeof address);
 }
 
-static int listen_on(unsigned port)
+static int listen_on(const char *port, int type)
 {
-	struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port };
-	int fd = vsock_socket();
+	struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY };
+	int fd = vsock_socket(type);
 
+	address.svm_port = strtoul(port, NULL, 0);
 	if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
 		FINISH_FAIL("bind: %s", strerrorname_np(errno));
 	if (listen(fd, BACKLOG) < 0)
@@ -233,11 +239,11 @@ static void set_nonblocking(int fd)
 		FINISH_FAIL("fcntl: %s", strerrorname_np(errno));
 }
 
-/* connect|accept <port>: one connection, from either side */
-static int open_connection(const char *how, unsigned port)
+/* connect [<cid>:]<port> or accept <port>: one connection, from either side */
+static int open_connection(const char *how, const char *target, int type)
 {
 	if (!strcmp(how, "accept")) {
-		int listener = listen_on(port);
+		int listener = listen_on(target, type);
 		int fd = accept(listener, NULL, NULL);
 
 		if (fd < 0)
@@ -245,9 +251,9 @@ static int open_connection(const char *how, unsigned port)
 		close(listener);
 		return fd;
 	}
-	int fd = vsock_socket();
+	int fd = vsock_socket(type);
 
-	if (connect_to_host(fd, port) < 0)
+	if (connect_to(fd, target) < 0)
 		FINISH_FAIL("connect: %s", strerrorname_np(errno));
 	return fd;
 }
@@ -300,10 +306,10 @@ static uint64_t receive_stream(int fd, char hex[65])
 	return bytes;
 }
 
-/* talk connect|accept <port> first|last <bytes> <seed>: who speaks first ends its direction first */
+/* talk connect|accept <target> first|last <bytes> <seed>: who speaks first ends its direction first */
 static void command_talk(char **word)
 {
-	int fd = open_connection(word[0], strtoul(word[1], NULL, 0));
+	int fd = open_connection(word[0], word[1], SOCK_STREAM);
 	int first = !strcmp(word[2], "first");
 	uint64_t bytes = strtoull(word[3], NULL, 0), received = 0;
 	uint32_t seed = strtoul(word[4], NULL, 0);
@@ -319,6 +325,83 @@ static void command_talk(char **word)
 	close(fd);
 	FINISH_OK("sent %llu %s received %llu %s", (unsigned long long)bytes, sent_hex, (unsigned long long)received,
 		  received_hex);
+}
+
+/* ---- messages: talk over SOCK_SEQPACKET, where what one send takes is what one receive gives ---- */
+
+/* `lengths` is a list such as 1,70000,5e; an e marks the end of a record (MSG_EOR). The data is one test stream. */
+static void send_messages(int fd, const char *lengths, uint32_t seed, char hex[65])
+{
+	static uint8_t data[MESSAGE_BYTES];
+	struct stream stream;
+	struct sha256 sha;
+
+	stream_begin(&stream, seed);
+	sha256_begin(&sha);
+	for (const char *at = lengths; *at;) {
+		char *end;
+		size_t length = strtoul(at, &end, 10);
+		int flags = *end == 'e' ? MSG_EOR : 0;
+
+		if (length > sizeof data)
+			FINISH_FAIL("a message of %zu bytes is too long for the test", length);
+		stream_fill(&stream, data, length);
+		sha256_add(&sha, data, length);
+		ssize_t n = send(fd, data, length, MSG_NOSIGNAL | flags);
+		if (n < 0)
+			FINISH_FAIL("send of %zu bytes: %s", length, strerrorname_np(errno));
+		if ((size_t)n != length)
+			FINISH_FAIL("send of %zu bytes took %zd", length, n);
+		end += *end == 'e';
+		at = *end == ',' ? end + 1 : end + strlen(end);
+	}
+	sha256_end(&sha, hex);
+}
+
+static void receive_messages(int fd, char *lengths, size_t size, char hex[65])
+{
+	static uint8_t data[MESSAGE_BYTES];
+	struct sha256 sha;
+	size_t used = 0;
+
+	sha256_begin(&sha);
+	lengths[0] = 0;
+	for (;;) {
+		struct iovec vector = { data, sizeof data };
+		struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1 };
+		ssize_t n = recvmsg(fd, &message, 0);
+
+		if (n < 0)
+			FINISH_FAIL("receive after %s: %s", lengths, strerrorname_np(errno));
+		if (n == 0)
+			break;
+		if (message.msg_flags & MSG_TRUNC)
+			FINISH_FAIL("a message longer than %zu bytes after %s", sizeof data, lengths);
+		sha256_add(&sha, data, n);
+		used += snprintf(lengths + used, size - used, "%s%zd%s", used ? "," : "", n,
+				 message.msg_flags & MSG_EOR ? "e" : "");
+		if (used >= size)
+			FINISH_FAIL("too many messages for one answer");
+	}
+	sha256_end(&sha, hex);
+}
+
+/* messages connect|accept <target> first|last <lengths> <seed>: as talk, and reports the length of each message */
+static void command_messages(char **word)
+{
+	int fd = open_connection(word[0], word[1], SOCK_SEQPACKET);
+	int first = !strcmp(word[2], "first");
+	char sent_hex[65], received_hex[65], received[400];
+
+	if (!first)
+		receive_messages(fd, received, sizeof received, received_hex);
+	send_messages(fd, word[3], strtoul(word[4], NULL, 0), sent_hex);
+	if (shutdown(fd, SHUT_WR) < 0)
+		FINISH_FAIL("shutdown: %s", strerrorname_np(errno));
+	if (first)
+		receive_messages(fd, received, sizeof received, received_hex);
+	close(fd);
+	FINISH_OK("sent %.400s %s received %s %s", word[3], sent_hex, received, received_hex);
 }
 
 /* ---- echo ---- */
@@ -383,21 +466,20 @@ static void echo_client_connected(struct echo_client *client)
 	client->connected = 1;
 }
 
-/* echo-client <port> <connections> <bytes> <seed>: nothing is sent before every connection stands */
+/* echo-client <target> <connections> <bytes> <seed>: nothing is sent before every connection stands */
 static void command_echo_client(char **word)
 {
-	unsigned port = strtoul(word[0], NULL, 0);
 	int count = atoi(word[1]), standing = 0, finished = 0;
 	uint64_t bytes = strtoull(word[2], NULL, 0);
 	struct echo_client *clients = calloc(count, sizeof *clients);
 	struct pollfd *polls = calloc(count, sizeof *polls);
 
 	for (int i = 0; i < count; i++) {
-		clients[i].fd = polls[i].fd = vsock_socket();
+		clients[i].fd = polls[i].fd = vsock_socket(SOCK_STREAM);
 		stream_begin(&clients[i].sending, strtoul(word[3], NULL, 0) + i);
 		clients[i].expecting = clients[i].sending;
 		set_nonblocking(clients[i].fd);
-		if (connect_to_host(clients[i].fd, port) < 0 && errno != EINPROGRESS)
+		if (connect_to(clients[i].fd, word[0]) < 0 && errno != EINPROGRESS)
 			FINISH_FAIL("connect %d: %s", i, strerrorname_np(errno));
 	}
 	while (finished < count) {
@@ -466,7 +548,7 @@ static void command_echo_server(char **word)
 	static struct echo_server_connection *connections[MAX_CONNECTIONS + 1];
 	int count = 1;
 
-	polls[0].fd = listen_on(strtoul(word[0], NULL, 0));
+	polls[0].fd = listen_on(word[0], SOCK_STREAM);
 	polls[0].events = POLLIN;
 	set_nonblocking(polls[0].fd);
 	for (;;) {
@@ -498,12 +580,12 @@ static void command_echo_server(char **word)
 	}
 }
 
-/* connect <port>: reports how a connect ends, and nothing else */
+/* connect <target>: reports how a connect ends, and nothing else */
 static void command_connect(char **word)
 {
-	int fd = vsock_socket();
+	int fd = vsock_socket(SOCK_STREAM);
 
-	if (connect_to_host(fd, strtoul(word[0], NULL, 0)) < 0)
+	if (connect_to(fd, word[0]) < 0)
 		FINISH_OK("%s", strerrorname_np(errno));
 	FINISH_OK("connected");
 }
@@ -591,6 +673,7 @@ static const struct command {
 	void (*run)(char **word);
 } commands[] = {
 	{ "talk", 5, command_talk },
+	{ "messages", 5, command_messages },
 	{ "echo-client", 4, command_echo_client },
 	{ "echo-server", 1, command_echo_server },
 	{ "connect", 1, command_connect },
