@@ -2,6 +2,8 @@
  * What a transcript says, as facts: one session at a time, nothing compared, nothing inferred. Must not know profiles
  * beyond the names of their steps.
  */
+
+import { type AddressClass, classOf } from "../inspect/address-class.js";
 import type { RingStep, Step } from "../profiles/vmm-profile.js";
 import {
   type FrontendMessageName,
@@ -10,7 +12,6 @@ import {
   type MemRegion,
   type Message,
 } from "../vhost/wire/index.js";
-import { type AddressClass, classOf } from "./address-class.js";
 import { isRingStep, orderOf, type SeenStep, stepOf } from "./start-order.js";
 import type { Entry, Mark, SessionRecord } from "./transcript.js";
 

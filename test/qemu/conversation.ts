@@ -2,7 +2,7 @@
  * What a front-end said, one line a message, in a form in which a recording, a live QEMU and our player can be compared:
  * flags and words as they are, addresses by the kind of memory they lie in. Must not know who spoke.
  */
-import { classOf } from "../../src/observe/address-class.js";
+import { classOf } from "../../src/inspect/address-class.js";
 import { IOTLB_TYPE, type MemRegion, type Message } from "../../src/vhost/wire/index.js";
 import { hex } from "../../src/virtio/index.js";
 

@@ -2,7 +2,7 @@
  * The recorded sessions as what was offered and what was said, from either kind of fixture: written-down lines, and
  * bytes as they crossed the socket.
  */
-import { classOf } from "../../src/observe/address-class.js";
+import { classOf } from "../../src/inspect/address-class.js";
 import { decodeMessage, FrameDecoder, type MemRegion, type Message } from "../../src/vhost/wire/index.js";
 import { VIOMMU_SESSION } from "../../src/vhost/wire/qemu-session.fixture.js";
 import type { MachineOptions } from "../../src/vmm/negotiation.js";

@@ -1,0 +1,151 @@
+/**
+ * One session under inspection: frames or messages go in, in their order; out comes for each what it is, what it
+ * answers, and what is wrong with it. Pure and synchronous: a replayed capture gives what the live session gave. Time
+ * passes by the frames' own clock; a live source calls `passTime` as well, so that silence is noticed. Must not know
+ * where frames come from, nor how anything looks.
+ */
+
+import { Figures } from "./figures.js";
+import type { Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
+import { lineOf } from "./line.js";
+import { LINTS } from "./lints/index.js";
+import type { Lint, LintTable, Severity, Sightings } from "./lints/lint.js";
+import { messageOf, type SessionMessage } from "./message.js";
+import { SessionModel } from "./model/session-model.js";
+import { Pairings } from "./pairing.js";
+
+/** A lint's sighting in a session. */
+export interface Finding {
+  readonly lint: string;
+  readonly severity: Severity;
+  readonly text: string;
+  readonly timeNs: bigint;
+  /** Number and line of the message that shows it; absent for what only time or the end shows. */
+  readonly shownBy: { readonly number: number; readonly line: string } | undefined;
+  /** How often it was seen of the same thing; grows while the session lasts. */
+  count: number;
+}
+
+/** What became of one message. */
+export interface Observed {
+  /** From 1 on. */
+  readonly number: number;
+  readonly message: SessionMessage;
+  /** The message on one line, without its time. */
+  readonly line: string;
+  /** For an answer: the number of its request, and how long that waited. */
+  readonly answers: { readonly number: number; readonly afterNs: bigint } | undefined;
+  /** Those that are new. */
+  readonly findings: readonly Finding[];
+}
+
+export class InspectedSession {
+  readonly model: SessionModel;
+  readonly figures = new Figures();
+  readonly remarks: Remark[] = [];
+  end: SessionEnd | undefined;
+  readonly #findings = new Map<string, Finding>();
+  readonly #pairings = { main: new Pairings(), backend: new Pairings() };
+  readonly #lints: readonly (readonly [string, Lint])[];
+  #count = 0;
+  #nowNs: bigint;
+
+  constructor(
+    readonly start: SessionStart,
+    lints: LintTable = LINTS,
+  ) {
+    this.model = new SessionModel(start.transport);
+    this.#nowNs = start.timeNs;
+    this.#lints = Object.entries(lints);
+  }
+
+  /** Every finding so far, in the order of their first sighting. */
+  get findings(): readonly Finding[] {
+    return [...this.#findings.values()];
+  }
+
+  frame(frame: SessionFrame): Observed {
+    return this.message(messageOf(frame));
+  }
+
+  message(message: SessionMessage): Observed {
+    const findings = [...this.passTime(message.timeNs)];
+    const { model } = this;
+    const number = ++this.#count;
+    const line = lineOf(message, model);
+    const pairings = this.#pairings[message.channel];
+    const isAnswer = message.isReply && isAgainst(message);
+    const pairing = isAnswer ? pairings.answer(message) : undefined;
+    const see = (lint: string, record: Lint, sightings: Sightings): void => {
+      findings.push(...this.#note(lint, record, sightings, message.timeNs, { number, line }));
+    };
+    for (const [id, lint] of this.#lints) see(id, lint, lint.onMessage?.({ model, message, pairing }));
+    const before = new Set(model.runningRings);
+    model.apply(message, pairing?.request?.message);
+    if (!message.isReply) pairings.ask(number, message, model);
+    for (const ring of model.runningRings) {
+      if (before.has(ring)) continue;
+      for (const [id, lint] of this.#lints) see(id, lint, lint.onRun?.({ model, message, ring }));
+    }
+    const request = pairing?.request;
+    const answers = request && { number: request.number, afterNs: message.timeNs - request.message.timeNs };
+    this.figures.take(message, answers?.afterNs);
+    return { number, message, line, answers, findings };
+  }
+
+  /** Nothing came up to now: what is overdue? Called with times that do not go back. */
+  passTime(nowNs: bigint): readonly Finding[] {
+    if (nowNs <= this.#nowNs) return [];
+    this.#nowNs = nowNs;
+    const open = [...this.#pairings.main.open, ...this.#pairings.backend.open];
+    const { model } = this;
+    return this.#lints.flatMap(([id, lint]) =>
+      this.#note(id, lint, lint.onTime?.({ model, nowNs, open }), nowNs, undefined),
+    );
+  }
+
+  /** What the source knows and no message shows. */
+  remark(remark: Remark): void {
+    this.remarks.push(remark);
+    if (!remark.isGap) return;
+    this.model.hasGap = true;
+    this.#pairings.main.clear();
+    this.#pairings.backend.clear();
+  }
+
+  finish(end: SessionEnd): readonly Finding[] {
+    const findings = [...this.passTime(end.timeNs)];
+    this.end = end;
+    const { model } = this;
+    for (const [id, lint] of this.#lints)
+      findings.push(...this.#note(id, lint, lint.onEnd?.({ model, by: end.by }), end.timeNs, undefined));
+    return findings;
+  }
+
+  /** The findings that are new; of the others, the counts. */
+  #note(
+    lint: string,
+    { severity }: Lint,
+    sightings: Sightings,
+    timeNs: bigint,
+    shownBy: Finding["shownBy"],
+  ): Finding[] {
+    if (sightings === undefined) return [];
+    const fresh: Finding[] = [];
+    for (const { text, subject = "" } of "text" in sightings ? [sightings] : sightings) {
+      const key = `${lint} ${subject}`;
+      const known = this.#findings.get(key);
+      if (known === undefined) {
+        const finding: Finding = { lint, severity, text, timeNs, shownBy, count: 1 };
+        this.#findings.set(key, finding);
+        fresh.push(finding);
+      } else if (shownBy !== undefined) known.count++;
+    }
+    return fresh;
+  }
+}
+
+/** Answers go against their channel's requests; a message with REPLY in the other direction is none. */
+function isAgainst({ channel, direction }: SessionMessage): boolean {
+  return channel === "main" ? direction === "to-frontend" : direction === "to-backend";
+}
