@@ -3,11 +3,12 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import * as conformance from "../src/conformance/index.js";
 import * as library from "../src/index.js";
 
 /** Everything that the declarations export, types included. */
-function declared(): string[] {
-  const text = readFileSync(fileURLToPath(new URL("../src/index.d.ts", import.meta.url)), "utf8");
+function declared(path = "../src/index.d.ts"): string[] {
+  const text = readFileSync(fileURLToPath(new URL(path, import.meta.url)), "utf8");
   return [...text.matchAll(/export (?:type )?\{([^}]*)\}/g)]
     .flatMap(([, names]) => names.split(","))
     .map((name) => name.trim().replace(/^type /, ""))
@@ -63,5 +64,51 @@ describe("the library", () => {
       "whenUp",
     ]);
     assert.deepEqual(membersOf(library.VsockListener.prototype), ["close", "constructor", "listening"]);
+  });
+});
+
+describe("the conformance kit, bit33/conformance", () => {
+  it("exports these values and no others", () => {
+    assert.deepEqual(Object.keys(conformance).sort(), [
+      "CASES",
+      "CaseContext",
+      "CaseFailed",
+      "CaseSkipped",
+      "Expect",
+      "HostListener",
+      "HostPrograms",
+      "HostSocket",
+      "RawConnection",
+      "RawGuest",
+      "RawQueue",
+      "TestMemory",
+      "TracedSession",
+      "agreed",
+      "assertWorks",
+      "call",
+      "describeRule",
+      "exchange",
+      "join",
+      "runCases",
+      "vhostUser",
+      "virtio",
+    ]);
+  });
+
+  it("exports these types and no others beside them", () => {
+    const types = declared("../src/conformance/index.d.ts").filter((name) => !(name in conformance));
+    assert.deepEqual(types, [
+      "CaseResult",
+      "ConformanceCase",
+      "FeatureName",
+      "Needs",
+      "Offer",
+      "Packet",
+      "ProtocolFeatureName",
+      "RawGuestOptions",
+      "Rule",
+      "RunOptions",
+      "Target",
+    ]);
   });
 });

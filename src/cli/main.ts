@@ -39,6 +39,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "play back-ends to a real VMM and write its profile from what it does",
     run: async (argv) => (await import("./observe.js")).observeCommand(argv),
   },
+  conform: {
+    summary: "try a vhost-user-vsock back-end against the rules, case by case",
+    run: async (argv) => (await import("./conform.js")).conformCommand(argv),
+  },
   features: {
     summary: "decode a feature word: what each bit means to guest, vhost and vhost-user",
     run: async (argv) => (await import("./features.js")).featuresCommand(argv),
