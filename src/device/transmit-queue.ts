@@ -92,8 +92,10 @@ export class TransmitQueue {
       return false;
     }
     this.#bytesLeft -= header.len;
-    this.vsock.receive(header, readable);
-    this.backend.queue.push(chain.head, 0);
+    const { queue } = this.backend;
+    if (queue.replayed === true) this.vsock.refuseReplay(header);
+    else this.vsock.receive(header, readable);
+    queue.push(chain.head, 0);
     return true;
   }
 

@@ -18,7 +18,9 @@ import {
   VSOCK_QUEUE,
   VSOCK_QUEUE_COUNT,
 } from "../virtio/index.js";
+import { MOST_WAITING_RESETS } from "../vsock/limits.js";
 import type { VsockSwitch } from "../vsock/switch.js";
+import { ConnectionJournal, journalBytes, LEAST_TABLE_WORDS } from "./connection-journal.js";
 import { EventQueue } from "./event-queue.js";
 import { GuestReceiveRing } from "./guest-receive-ring.js";
 import { QueueCounters } from "./metrics/queue-counters.js";
@@ -75,6 +77,9 @@ export class VsockBackend implements BackendDevice {
   /** The switch was already reset since the queues were last stopped. */
   #restartSeen = false;
   #event: EventQueue | undefined;
+  #journal: ConnectionJournal | undefined;
+  /** Whose the entries of the journal are. */
+  readonly #session = 1 + Math.floor(Math.random() * (2 ** 32 - 1));
   /**
    * The driver has connections that are gone: it is to be told, if the event queue is ours. `handling`: it was told,
    * and packets wait until it has taken notice, or until `#giveUpAtMs`.
@@ -237,6 +242,29 @@ export class VsockBackend implements BackendDevice {
     this.vsock.reset("the guest reset the device");
   }
 
+  get tableBytes(): number {
+    return journalBytes(MOST_WAITING_RESETS + 2 * this.vsock.limits.maxConnections);
+  }
+
+  /** The guest's connections went through whoever had this memory before, unless that was this session. */
+  useTable(words: Uint32Array): void {
+    if (words.length < LEAST_TABLE_WORDS) {
+      this.#journal = undefined;
+      this.vsock.journal = undefined;
+      return;
+    }
+    const journal = new ConnectionJournal(words, this.#session);
+    this.#journal = journal;
+    this.vsock.journal = journal;
+    for (const { hostPort, guestPort, type } of this.vsock.connections)
+      journal.add(hostPort, guestPort, type);
+    const count = journal.lost.length;
+    if (count === 0) return;
+    this.vsock.resetLost(journal.lost);
+    const message = `the guest had ${count} connections when its device was lost, and is told that they are gone`;
+    this.log.log({ event: "connections-lost", message, fields: { connections: count } });
+  }
+
   saveState(): Uint8Array {
     const { nextPort, connections } = this.vsock;
     return encodeState({ guestCid: this.guestCid, nextPort, connections });
@@ -355,6 +383,7 @@ export class VsockBackend implements BackendDevice {
     // some, the next one is merely not mapped, and there is nothing to do but wait.
     const cameMeanwhile = end === "starved" && ring.failure === undefined && queue.enableKicks();
     queue.publish();
+    this.#journal?.settle();
     if (ring.backend.notify()) this.counters.receiveNotifications++;
     const failure = ring.failure ?? queue.failure;
     if (failure !== undefined) ring.backend.fail(failure);

@@ -65,6 +65,10 @@ export const EVENTS = {
     level: "info",
     text: "A driver goes on running whose connections are gone: this program was restarted under it, or the VM's state was restored. It was told so on the event queue (VIRTIO_VSOCK_EVENT_TRANSPORT_RESET), asks for its context id anew and ends its connections; listeners stay. Only where the VMM hands the event queue over (crosvm, cloud-hypervisor, QEMU's generic device); QEMU's vhost-user-vsock keeps it, and the guest then learns of each connection by a reset when it uses it.",
   },
+  "connections-lost": {
+    level: "info",
+    text: "The device that the guest had before was lost without a word (its process was killed, or the VMM's connection to it broke), and its connections are known from the inflight memory that the VMM kept. The guest is sent a reset for each. What it had sent and was not yet told to be taken is not done again.",
+  },
   "state-loaded": {
     level: "info",
     text: "The VMM restored or migrated its guest here, and the device took over the state of the one that the guest had before: the guest is told that its connections are gone, each of them and as a whole, and ports that it may still know are not given again.",

@@ -10,8 +10,8 @@ import type { Message, Payload, PayloadKind, PayloadOf } from "./wire/index.js";
 export type Answer =
   /** Obeyed. 0, if an acknowledgement is due. */
   | { readonly kind: "done" }
-  /** The message's own reply. */
-  | { readonly kind: "reply"; readonly payload: Payload }
+  /** The message's own reply. `fd` goes along, and is closed once it is sent. */
+  | { readonly kind: "reply"; readonly payload: Payload; readonly fd?: number }
   /** Not obeyed, and the session goes on: the error form of whatever reply is due. `rule` says why, in one line. */
   | { readonly kind: "refused"; readonly rule: string }
   /** Not obeyed, and the session cannot go on: answered like `refused`, then closed. */

@@ -37,6 +37,12 @@ export interface BackendDevice {
   /** The driver starts anew (RESET_DEVICE, status 0). Every queue has been stopped before. */
   reset(): void;
 
+  /** How much memory that outlives a back-end it wants, beside what is known of the rings. Default 0. */
+  readonly tableBytes?: number;
+
+  /** That memory, as whoever had it before has left it: all zero if nobody. No ring runs. */
+  useTable?(words: Uint32Array): void;
+
   /** What of it outlives it, for a snapshot or a migration. Every ring is stopped. */
   saveState?(): Uint8Array;
 

@@ -7,6 +7,7 @@
  * no burst keeps a translated address, and therefore every answer is a barrier (INVALIDATE, memory table, stop).
  */
 
+import { closeSync } from "node:fs";
 import type { IotlbStatistics } from "../memory/iotlb.js";
 import { type Answer, refused } from "./answer.js";
 import { ReceivedFds } from "./descriptors.js";
@@ -112,7 +113,9 @@ export class BackendSession {
     if (answer.kind === "refused" || answer.kind === "fatal")
       this.#logRefusal(describe(), answer.rule, record);
     const bytes = replyTo(frame.header, record, answer, this.#core.protocolFeatures);
-    if (bytes !== undefined) this.#connection.send(bytes);
+    const fd = answer.kind === "reply" ? answer.fd : undefined;
+    if (bytes !== undefined) this.#connection.send(bytes, fd);
+    if (fd !== undefined) closeSync(fd);
     if (answer.kind === "fatal") this.end(answer.rule);
   }
 

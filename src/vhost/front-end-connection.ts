@@ -56,6 +56,8 @@ const PUMP_MS = 50;
 
 export class FrontEndConnection {
   needReply: boolean;
+  /** Where descriptors of a reply go that somebody waits for. */
+  #takenFds: number[] | undefined;
   /** What was acknowledged so far. */
   features = 0n;
   protocolFeatures = 0n;
@@ -144,6 +146,16 @@ export class FrontEndConnection {
       throw new FrontEndError("unexpected-reply", `${name} was acknowledged with ${answer.payload.kind}`);
     }
     return { kind: "ack", result: answer.payload.value };
+  }
+
+  /** As `request`, for a reply that comes with descriptors: they are the caller's. */
+  requestWithFds(name: FrontendMessageName, payload: Payload): { answer: Answered; fds: readonly number[] } {
+    this.#takenFds = [];
+    try {
+      return { answer: this.request(name, payload), fds: this.#takenFds };
+    } finally {
+      this.#takenFds = undefined;
+    }
   }
 
   /** Sends a message that has no reply of its own. Throws if it asked for an acknowledgement and is refused. */
@@ -244,7 +256,7 @@ export class FrontEndConnection {
   }
 
   #tryReceive(): Message | undefined {
-    const frame = readFrame(this.#fd, this.#decoder);
+    const frame = readFrame(this.#fd, this.#decoder, this.#takenFds);
     return frame === undefined ? undefined : understood("frontend", frame);
   }
 
@@ -273,11 +285,12 @@ export class FrontEndConnection {
   }
 }
 
-/** The next whole frame, or undefined if nothing more is there now. Closes descriptors that come along. */
-function readFrame(fd: number, decoder: FrameDecoder): Frame | undefined {
+/** The next whole frame, or undefined if nothing more is there now. Closes descriptors that come along and nobody takes. */
+function readFrame(fd: number, decoder: FrameDecoder, taken?: number[]): Frame | undefined {
   for (;;) {
     const { result, bytes, descriptors } = receiveMessage(fd, decoder.bytesWanted);
-    for (const descriptor of descriptors) closeSync(descriptor);
+    if (taken === undefined) for (const descriptor of descriptors) closeSync(descriptor);
+    else taken.push(...descriptors);
     if (result === -errno.EAGAIN) return undefined;
     if (result < 0) throw new FrontEndError("closed", `the back-end left: ${errnoName(-result)}`);
     if (result === 0) throw new FrontEndError("closed", "the back-end closed the connection");

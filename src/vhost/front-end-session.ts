@@ -129,6 +129,28 @@ export class FrontEndSession extends FrontEndConnection {
     this.tell("SET_LOG_FD", { kind: "none" }, [fd]);
   }
 
+  /** The back-end's inflight file, which the caller closes; undefined if it has none. */
+  getInflightFd(
+    queueCount: number,
+    queueSize: number,
+  ): { fd: number; size: bigint; offset: bigint } | undefined {
+    const request = { mmapSize: 0n, mmapOffset: 0n, queueCount, queueSize, padded: true } as const;
+    const { answer, fds } = this.requestWithFds("GET_INFLIGHT_FD", { kind: "inflight", ...request });
+    const { mmapSize, mmapOffset } = expectReply("GET_INFLIGHT_FD", answer, "inflight");
+    const [fd] = fds;
+    return mmapSize === 0n || fd === undefined ? undefined : { fd, size: mmapSize, offset: mmapOffset };
+  }
+
+  setInflightFd(
+    file: { readonly fd: number; readonly size: bigint; readonly offset: bigint },
+    queueCount: number,
+    queueSize: number,
+  ): void {
+    const { fd, size, offset } = file;
+    const payload = { mmapSize: size, mmapOffset: offset, queueCount, queueSize, padded: true } as const;
+    this.tell("SET_INFLIGHT_FD", { kind: "inflight", ...payload }, [fd]);
+  }
+
   /** Has the back-end write its state to `fd`, or read it there, to the end of it. False if it does not. */
   setDeviceStateFd(direction: "save" | "load", fd: number): boolean {
     const payload = { kind: "deviceState", direction: direction === "save" ? 0 : 1, phase: 0 } as const;

@@ -15,6 +15,7 @@ import {
   setOwner,
   setProtocolFeatures,
 } from "./feature-messages.js";
+import { getInflightFd, setInflightFd } from "./inflight-messages.js";
 import { iotlbMessage, setBackendReqFd } from "./iotlb-messages.js";
 import { setLogBase, setLogFd } from "./log-messages.js";
 import { addMemReg, getMaxMemSlots, remMemReg, setMemTable } from "./memory-messages.js";
@@ -60,6 +61,8 @@ export const HANDLERS: Readonly<Partial<Record<FrontendMessageName, Handler>>> =
   REM_MEM_REG: remMemReg,
   SET_STATUS: setStatus,
   GET_STATUS: getStatus,
+  GET_INFLIGHT_FD: getInflightFd,
+  SET_INFLIGHT_FD: setInflightFd,
   SET_DEVICE_STATE_FD: setDeviceStateFd,
   CHECK_DEVICE_STATE: checkDeviceState,
 };

@@ -8,7 +8,7 @@ import { closeSync } from "node:fs";
 import { EPOLLIN, EPOLLOUT } from "../linux/epoll.js";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
-import { receiveMessage } from "../linux/message-socket.js";
+import { receiveMessage, sendMessage } from "../linux/message-socket.js";
 import { setNonBlocking } from "../linux/unix-socket.js";
 import { Outbox } from "./outbox.js";
 import { type Frame, FrameDecoder } from "./wire/index.js";
@@ -64,11 +64,18 @@ export class MessageConnection implements EventHandler {
   }
 
   /** Sends an answer, or keeps what the socket does not take. Nothing once it is closed. */
-  send(bytes: Uint8Array): void {
+  send(bytes: Uint8Array, fd?: number): void {
     if (!this.#isOpen) return;
-    const result = this.#outbox.send(bytes);
+    const result = fd === undefined ? this.#outbox.send(bytes) : this.#sendWith(fd, bytes);
     if (result < 0) this.#fail({ how: "unwritable", error: errnoName(-result) });
     else if (this.isHeldUp) this.#loop.modify(this.#fd, EPOLLOUT, this.#token);
+  }
+
+  /** A descriptor goes with the first byte, or not at all: there is room, since the front-end waits for each answer. */
+  #sendWith(fd: number, bytes: Uint8Array): number {
+    if (this.isHeldUp) return -errno.EAGAIN;
+    const sent = sendMessage(this.#fd, bytes, [fd]);
+    return sent < 0 ? sent : this.#outbox.send(bytes.subarray(sent));
   }
 
   /** Closes the socket, and descriptors that came with a message that is not whole. Idempotent; calls nobody. */

@@ -11,6 +11,7 @@ import type { QueueFailure } from "../virtqueue/failure.js";
 import type { BackendDevice } from "./backend-device.js";
 import type { DirtyLogging } from "./dirty-logging.js";
 import { ringLog } from "./dirty-logging.js";
+import type { InflightFile } from "./inflight.js";
 import { baseOf, makeQueue, type RingSpaces } from "./ring-queue.js";
 import { RingState } from "./ring-state.js";
 import { RunningQueue } from "./running-queue.js";
@@ -19,6 +20,8 @@ export type { RingSpaces } from "./ring-queue.js";
 
 export class Rings {
   readonly all: readonly RingState[];
+  /** Where it is noted what is in flight, from the next start of a ring on. */
+  inflight: InflightFile | undefined;
 
   constructor(
     readonly device: BackendDevice,
@@ -58,6 +61,8 @@ export class Rings {
     );
     ring.running = running;
     this.logUsedRing(ring, spaces.ring.kind === "iova");
+    // Packed rings have no such thing here.
+    if (queue.nextUsed === undefined) queue.inflight = this.inflight?.ring(ring.index, ring.size);
     ring.everRan = true;
     this.log.log({
       event: "ring-start",

@@ -16,6 +16,7 @@ import { isQueueSize } from "../virtqueue/layout.js";
 import type { BackendDevice, SessionPolicy } from "./backend-device.js";
 import { StateTransfer, type TransferState } from "./device-state.js";
 import { DirtyLogging } from "./dirty-logging.js";
+import type { InflightFile } from "./inflight.js";
 import { IotlbLink } from "./iotlb-link.js";
 import { ringAreas } from "./ring-areas.js";
 import type { RingState } from "./ring-state.js";
@@ -33,6 +34,7 @@ export const IMPLEMENTED_PROTOCOL_FEATURES = maskOf(
   PROTOCOL_F.RESET_DEVICE,
   PROTOCOL_F.CONFIGURE_MEM_SLOTS,
   PROTOCOL_F.STATUS,
+  PROTOCOL_F.INFLIGHT_SHMFD,
   PROTOCOL_F.DEVICE_STATE,
   PROTOCOL_F.GPA_ADDRESSES,
 );
@@ -83,6 +85,7 @@ export class SessionCore {
   #logged = "";
   #saidUnsealed = false;
   #transfer: StateTransfer | undefined;
+  #inflight: InflightFile | undefined;
 
   constructor({ loop, device, policy, log, watcher }: SessionParts) {
     this.#loop = loop;
@@ -181,6 +184,23 @@ export class SessionCore {
     this.device.reset();
   }
 
+  /** SET_INFLIGHT_FD, while no ring runs. */
+  useInflight(file: InflightFile): void {
+    if (!file.isSealed) this.noteUnsealed("the inflight region");
+    const before = this.#inflight;
+    this.#inflight = file;
+    this.rings.inflight = file;
+    this.device.useTable?.(file.table);
+    before?.close();
+  }
+
+  /** What outlives this session is another's to change now. */
+  #leaveInflight(): void {
+    this.rings.inflight = undefined;
+    this.#inflight?.close();
+    this.#inflight = undefined;
+  }
+
   /** SET_DEVICE_STATE_FD, while no ring runs: writes the device's state to `fd`, or reads it there. Owns `fd`. */
   transferState(fd: number, direction: "save" | "load"): void {
     this.#transfer?.close();
@@ -276,6 +296,8 @@ export class SessionCore {
     this.link.close();
     this.logging.close();
     this.#transfer?.close();
+    this.device.useTable?.(new Uint32Array(0));
+    this.#leaveInflight();
     for (const ring of this.rings.all) ring.closeDescriptors();
     this.memory.clear();
   }

@@ -68,7 +68,9 @@ test("a message whose feature was not negotiated is refused, questions and IOTLB
     for (const record of gated.filter(({ gates }) => !gates.some((gate) => "offered" in gate))) {
       const fds = Array.from({ length: record.fds.min }, createEventfd);
       rig.fe.sendBytes(encodeFrame(record.id, FLAG.needReply, sampleOf(record.request)), fds);
-      assert.deepEqual(rig.fe.receive().payload, { kind: "u64", value: 1n }, record.name);
+      // A message with a reply of its own that is no number gets one without a payload.
+      const error = record.replies === "always" && record.reply !== "u64" ? { kind: "none" } : undefined;
+      assert.deepEqual(rig.fe.receive().payload, error ?? { kind: "u64", value: 1n }, record.name);
       for (const fd of fds) closeSync(fd);
     }
   });

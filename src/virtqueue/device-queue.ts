@@ -9,6 +9,7 @@ import type { AddressSpace } from "../memory/address-space.js";
 import type { SegmentList } from "../memory/segments.js";
 import type { Chain } from "./chain.js";
 import type { QueueFailure } from "./failure.js";
+import type { InflightRing } from "./inflight-ring.js";
 
 /** What `pop` found. */
 export const Pop = {
@@ -108,6 +109,12 @@ export interface DeviceQueue {
 
   /** Of a packed queue: where the next used descriptor goes. Both have a wrap counter in bit 15. */
   readonly nextUsed?: number | undefined;
+
+  /** Split rings: where it is noted what is in flight, for whoever takes the ring up after us. Set before the first `prepare`. */
+  inflight?: InflightRing | undefined;
+
+  /** The chain that was popped last had been taken by a back-end before us, which has not returned it. */
+  readonly replayed?: boolean;
 
   /** Set while writes to the ring are logged. May change between bursts. */
   ringLog?: RingLog | undefined;

@@ -13,6 +13,7 @@ import type { AddressSpace } from "../memory/address-space.js";
 import type { Chain } from "./chain.js";
 import { type DeviceQueue, Pop, type RingLog, type SplitQueueSetup } from "./device-queue.js";
 import type { QueueFailure, QueueFailureCode } from "./failure.js";
+import type { InflightRing } from "./inflight-ring.js";
 import {
   ALIGNMENT,
   AVAIL,
@@ -40,6 +41,8 @@ export class SplitDeviceQueue implements DeviceQueue {
   readonly size: number;
   failure: QueueFailure | undefined;
   ringLog: RingLog | undefined;
+  inflight: InflightRing | undefined;
+  replayed = false;
 
   readonly #ringSpace: AddressSpace;
   readonly #eventIdx: boolean;
@@ -64,6 +67,8 @@ export class SplitDeviceQueue implements DeviceQueue {
   #unsignalled = 0;
   #everAsked = false;
   #kicksEnabled = true;
+  /** The first chains that are not pushed yet, as many as this, had been taken by a back-end before us. */
+  #replays = 0;
 
   constructor(setup: SplitQueueSetup) {
     if (!isQueueSize(setup.size))
@@ -164,12 +169,18 @@ export class SplitDeviceQueue implements DeviceQueue {
     }
     this.#next = (this.#next + 1) & 0xffff;
     this.#inFlight++;
+    if (this.inflight !== undefined) {
+      this.inflight.popped(head);
+      this.replayed = this.#inFlight <= this.#replays;
+    }
     return Pop.CHAIN;
   }
 
   unpop(count: number): void {
     if (count > this.#inFlight)
       throw new RangeError(`queue ${this.index}: unpop of ${count}, ${this.#inFlight} chains are in flight`);
+    // A chain that a back-end before us had taken stays noted.
+    this.inflight?.unpopped(Math.max(0, this.#inFlight - Math.max(this.#replays, this.#inFlight - count)));
     this.#inFlight -= count;
     this.#next = (this.#next - count) & 0xffff;
   }
@@ -184,6 +195,8 @@ export class SplitDeviceQueue implements DeviceQueue {
     used.words32[at >>> used.shift][(at & used.mask) >>> 2] = head;
     used.words32[(at + 4) >>> used.shift][((at + 4) & used.mask) >>> 2] = writtenBytes;
     this.#usedNext = (this.#usedNext + 1) & 0xffff;
+    if (this.inflight !== undefined) this.inflight.pushed(head);
+    if (this.#replays > 0) this.#replays--;
   }
 
   publish(): void {
@@ -192,6 +205,7 @@ export class SplitDeviceQueue implements DeviceQueue {
     // Release: the elements before the index. Full fence: the index before the load in needsNotification.
     this.#used.store16(USED.idx.offset, this.#usedNext);
     if (this.ringLog !== undefined) this.#logPublished(this.ringLog, count);
+    if (this.inflight !== undefined) this.inflight.published(this.#usedNext);
     this.#usedPublished = this.#usedNext;
     this.#unsignalled += count;
   }
@@ -233,8 +247,32 @@ export class SplitDeviceQueue implements DeviceQueue {
     this.#started = true;
     this.#usedNext = this.#used.load16(USED.idx.offset);
     this.#usedPublished = this.#usedNext;
+    if (this.inflight !== undefined) this.#takeUp(this.inflight);
     this.#writeUsedFlags(this.#eventIdx || this.#kicksEnabled ? 0 : USED_NO_NOTIFY);
     if (this.#eventIdx) this.#askForKicks();
+  }
+
+  /**
+   * Goes on where another back-end was, whatever the front-end knows of it: behind what was returned, with what was taken
+   * and not returned. Buffers are used in the order in which they came, here, so those are the first that are available;
+   * if not, the driver has set up its ring anew since (or another back-end, with an order of its own, has made the file).
+   */
+  #takeUp(inflight: InflightRing): void {
+    const heads = inflight.recover(this.#usedNext);
+    const available = (this.#avail.load16(AVAIL.idx.offset) - this.#usedNext) & 0xffff;
+    const isThisRing =
+      heads.length <= available &&
+      heads.every((head, index) => head === this.#availableHead(this.#usedNext + index));
+    if (isThisRing) this.#replays = heads.length;
+    else inflight.forgetAll();
+    this.#next = this.#usedNext;
+    this.#availSeen = this.#next;
+  }
+
+  #availableHead(idx: number): number {
+    const avail = this.#avail;
+    const at = avail.base + RING_START_BYTES + 2 * (idx & this.#slotMask);
+    return avail.words16[at >>> avail.shift][(at & avail.mask) >>> 1];
   }
 
   #askForKicks(): void {

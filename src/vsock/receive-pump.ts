@@ -31,7 +31,13 @@ export class ReceivePump {
   #packetsLeft = 0;
   #bytesLeft = 0;
 
-  constructor(guestCid: number, resets: ResetQueue, counters: SwitchCounters) {
+  constructor(
+    guestCid: number,
+    resets: ResetQueue,
+    counters: SwitchCounters,
+    /** A reset was put into a buffer of the guest. */
+    private readonly resetSent: (hostPort: number, guestPort: number) => void,
+  ) {
     this.#guestCid = guestCid;
     this.#resets = resets;
     this.#counters = counters;
@@ -105,6 +111,7 @@ export class ReceivePump {
     header.fwdCnt = 0;
     this.#resets.shift();
     ring.complete(header);
+    this.resetSent(header.srcPort, header.dstPort);
     this.#packetsLeft--;
     return true;
   }

@@ -44,6 +44,15 @@ export interface SwitchOptions {
   readonly firstAssignedPort?: number;
 }
 
+/** See `VsockSwitch.journal`. */
+export interface Journal {
+  add(hostPort: number, guestPort: number, type: number): void;
+  remove(hostPort: number, guestPort: number): void;
+  /** A reset is in a receive buffer that is not published yet. */
+  told(hostPort: number, guestPort: number): void;
+  clear(): void;
+}
+
 /** What there is to know of a connection to end it. */
 export interface LostConnection {
   readonly hostPort: number;
@@ -61,6 +70,8 @@ export class VsockSwitch implements ConnectionOwner {
   readonly limits: SwitchLimits;
   /** The guest's driver has acknowledged VIRTIO_VSOCK_F_SEQPACKET; until it does, that type does not exist for it. */
   seqpacket = false;
+  /** Hears of each connection that the guest may know, and when it knows that one is gone. */
+  journal: Journal | undefined;
   /** Of the device's life. */
   readonly counters = new SwitchCounters();
   readonly #guestCid: number;
@@ -84,7 +95,10 @@ export class VsockSwitch implements ConnectionOwner {
     this.#nextPort =
       options.firstAssignedPort ?? FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
     this.#resets = new ResetQueue(MOST_WAITING_RESETS + 2 * this.limits.maxConnections);
-    this.#pump = new ReceivePump(options.guestCid, this.#resets, this.counters);
+    this.#pump = new ReceivePump(options.guestCid, this.#resets, this.counters, (hostPort, guestPort) => {
+      // Who has the ports now has not heard of its end.
+      if (this.#table.find(hostPort, guestPort) === undefined) this.journal?.told(hostPort, guestPort);
+    });
   }
 
   /** The port that the next connection from the host gets. Settable to where another device of this guest had got to. */
@@ -109,6 +123,7 @@ export class VsockSwitch implements ConnectionOwner {
     for (const { hostPort, guestPort, type } of lost) {
       if (this.#table.find(hostPort, guestPort) !== undefined) continue;
       if (!this.#resets.push(HOST_CID, hostPort, guestPort, type)) return;
+      this.journal?.add(hostPort, guestPort, type);
       this.counters.resets++;
     }
   }
@@ -195,6 +210,15 @@ export class VsockSwitch implements ConnectionOwner {
     }
   }
 
+  /**
+   * Instead of `receive`, for a packet that another device had taken from the queue and not returned: whether it has had
+   * its effect nobody knows, so it has none now, and the guest is told that the connection is gone.
+   */
+  refuseReplay(header: PacketHeader): void {
+    this.counters.fromGuestPackets++;
+    if (header.srcCid === this.#guestCid && header.srcCidHigh === 0) this.#answerReset(header);
+  }
+
   /** Moves the payload gathered so far to its host socket. After it, no segment given to `receive` is needed. */
   flush(): void {
     this.#batch.flush();
@@ -265,6 +289,7 @@ export class VsockSwitch implements ConnectionOwner {
     this.counters.resets++;
     this.counters.resetsBy.stray++;
     this.#resets.push(header.dstCid, header.dstPort, header.srcPort, header.type);
+    if (header.dstCid === HOST_CID) this.journal?.add(header.dstPort, header.srcPort, header.type);
   }
 
   // ---- connections ----
@@ -423,6 +448,7 @@ export class VsockSwitch implements ConnectionOwner {
     const Kind = type === SocketType.STREAM ? Connection : SeqpacketConnection;
     const connection = new Kind(this, hostPort, guestPort, state, bufferBytes);
     this.#table.add(connection);
+    this.journal?.add(hostPort, guestPort, connection.type);
     return connection;
   }
 
@@ -458,7 +484,10 @@ export class VsockSwitch implements ConnectionOwner {
     this.#pump.forget(connection);
     if (connection.abortReason !== undefined)
       this.#logReset(connection, connection.abortReason, connection.abortCause);
-    if (!tellGuest) return;
+    if (!tellGuest) {
+      this.journal?.remove(connection.hostPort, connection.guestPort);
+      return;
+    }
     this.counters.resets++;
     this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, connection.type);
   }
@@ -512,6 +541,7 @@ export class VsockSwitch implements ConnectionOwner {
     }
     this.#resets.clear();
     this.#pump.clear();
+    this.journal?.clear();
   }
 
   /** Ends everything at once, what drains included: the device is closed. */
