@@ -43,6 +43,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: "try a vhost-user-vsock back-end against the rules, case by case",
     run: async (argv) => (await import("./conform.js")).conformCommand(argv),
   },
+  inspect: {
+    summary: "stand between a front-end and a back-end, show what they say, and say what is wrong",
+    run: async (argv) => (await import("./inspect.js")).inspectCommand(argv),
+  },
   features: {
     summary: "decode a feature word: what each bit means to guest, vhost and vhost-user",
     run: async (argv) => (await import("./features.js")).featuresCommand(argv),

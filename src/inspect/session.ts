@@ -132,11 +132,11 @@ export class InspectedSession {
   ): Finding[] {
     if (sightings === undefined) return [];
     const fresh: Finding[] = [];
-    for (const { text, subject = "" } of "text" in sightings ? [sightings] : sightings) {
+    for (const { text, subject = "", atNs = timeNs } of "text" in sightings ? [sightings] : sightings) {
       const key = `${lint} ${subject}`;
       const known = this.#findings.get(key);
       if (known === undefined) {
-        const finding: Finding = { lint, severity, text, timeNs, shownBy, count: 1 };
+        const finding: Finding = { lint, severity, text, timeNs: atNs, shownBy, count: 1 };
         this.#findings.set(key, finding);
         fresh.push(finding);
       } else if (shownBy !== undefined) known.count++;

@@ -18,12 +18,18 @@ export type Severity = "info" | "warning" | "error";
 
 export const SEVERITIES: readonly Severity[] = ["info", "warning", "error"];
 
+export function isAtLeast(severity: Severity, least: Severity): boolean {
+  return SEVERITIES.indexOf(severity) >= SEVERITIES.indexOf(least);
+}
+
 /** What a check saw. */
 export interface Sighting {
   /** One line: what was sent, and what would have been due. */
   readonly text: string;
   /** What it is about (a bit, a ring, a region); a lint reports once for each in a session. */
   readonly subject?: string | number;
+  /** When it became so, if that was before now: the end of the time within which something was due. */
+  readonly atNs?: bigint;
 }
 
 export type Sightings = Sighting | readonly Sighting[] | undefined;

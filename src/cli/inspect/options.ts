@@ -1,0 +1,136 @@
+/**
+ * What `bit33 inspect` was asked to do, from its command line. Must not know how an inspection works.
+ */
+import { existsSync } from "node:fs";
+import { dirname } from "node:path";
+import { ConfigError } from "../../config/errors.js";
+import { SEVERITIES, type Severity } from "../../inspect/lints/lint.js";
+import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
+import type { DeviceType } from "../../virtio/index.js";
+import { optionRows } from "../help.js";
+import { type GivenOption, type OptionTable, readOptions } from "../options.js";
+import { UsageError } from "../usage-error.js";
+
+const DEFAULT_CONNECT_TIMEOUT_S = 30;
+const LONGEST_TIMEOUT_S = 3600;
+const DEVICE_TYPES: readonly DeviceType[] = ["vsock"];
+
+const OPTIONS = {
+  listen: { argument: "PATH", help: "listen there; the front-end connects to it instead of to the back-end" },
+  connect: { argument: "PATH", help: "the back-end's socket" },
+  reverse: { help: "the back-end connects to --listen, and the front-end listens at --connect" },
+  "connect-timeout": {
+    argument: "S",
+    help: `how long a back-end that is not there yet is waited for, in seconds (default ${DEFAULT_CONNECT_TIMEOUT_S})`,
+  },
+  once: { help: "end after the first session" },
+  device: {
+    argument: "TYPE",
+    help: `name the feature bits of this device type as well: ${DEVICE_TYPES.join(", ")}`,
+  },
+  json: { help: "print one JSON object a line instead of text" },
+  quiet: { help: "print findings and the summary only, not each message" },
+  "fail-on": {
+    argument: "LEVEL",
+    help: `exit with status 3 if there is a finding of this severity or above: ${SEVERITIES.join(", ")}`,
+  },
+  help: { short: "h", help: "print this and exit" },
+} as const satisfies OptionTable;
+type OptionName = keyof typeof OPTIONS;
+
+export function inspectHelp(): string {
+  return [
+    "bit33 inspect: stands between a vhost-user front-end and back-end, shows what they say, and says what is wrong",
+    "",
+    "Usage: bit33 inspect --listen PATH --connect PATH [OPTION...]",
+    "",
+    "Messages and files go through unchanged in both directions, whatever the device type. It ends with SIGINT or",
+    "SIGTERM, and the session with it: a VM loses its device then.",
+    "",
+    "Options:",
+    ...optionRows(OPTIONS),
+    "",
+    "Example:",
+    "  bit33 serve --guest-cid 3 --socket /tmp/b.sock --uds-path /tmp/vm3.vsock &",
+    "  bit33 inspect --listen /tmp/a.sock --connect /tmp/b.sock --device vsock",
+    "  qemu-system-x86_64 … -chardev socket,id=c,path=/tmp/a.sock -device vhost-user-vsock-pci,chardev=c",
+    "",
+    "docs/inspect.md explains what is shown, docs/lints.md each finding.",
+    "",
+    "Exit status: 0 after a clean end, 3 if --fail-on is met, 2 if the command line has to be changed,",
+    "1 for any other failure.",
+  ].join("\n");
+}
+
+export interface InspectRequest {
+  readonly listenPath: string;
+  readonly connectPath: string;
+  readonly comes: "front-end" | "back-end";
+  readonly connectTimeoutMs: number;
+  readonly once: boolean;
+  readonly deviceType: DeviceType | undefined;
+  readonly json: boolean;
+  readonly quiet: boolean;
+  readonly failOn: Severity | undefined;
+}
+
+/** Throws an OperatorError for the first thing that is wrong. */
+export function readInspectRequest(argv: readonly string[]): InspectRequest {
+  const given = readOptions(argv, OPTIONS);
+  const find = (name: OptionName): GivenOption<OptionName> | undefined =>
+    given.find((option) => option.name === name);
+  const listenPath = socketPath(find("listen"), "--listen PATH, where the front-end connects");
+  const connectPath = socketPath(find("connect"), "--connect PATH, the back-end's socket");
+  if (listenPath === connectPath) {
+    const problem = "--listen and --connect are the same path; the interposer needs one of its own";
+    throw new UsageError("option-conflict", problem);
+  }
+  const folder = dirname(listenPath);
+  if (!existsSync(folder))
+    throw new ConfigError("directory-missing", "--listen", `there is no directory ${folder}; create it`);
+  return {
+    listenPath,
+    connectPath,
+    comes: find("reverse") === undefined ? "front-end" : "back-end",
+    connectTimeoutMs: readTimeoutMs(find("connect-timeout")),
+    once: find("once") !== undefined,
+    deviceType: oneOf(find("device"), DEVICE_TYPES),
+    json: find("json") !== undefined,
+    quiet: find("quiet") !== undefined,
+    failOn: oneOf(find("fail-on"), SEVERITIES),
+  };
+}
+
+function socketPath(option: GivenOption<OptionName> | undefined, what: string): string {
+  if (option === undefined) {
+    throw new UsageError(
+      "option-needs-value",
+      `one end is missing; give ${what} (inspect --help explains it)`,
+    );
+  }
+  const bytes = Buffer.byteLength(option.value);
+  if (bytes === 0)
+    throw new ConfigError("value-missing", option.typed, "the path is empty; give a file name");
+  if (bytes <= LONGEST_SOCKET_PATH_BYTES) return option.value;
+  const problem = `the path has ${bytes} bytes, a socket's has ${LONGEST_SOCKET_PATH_BYTES} at most; choose a shorter one`;
+  throw new ConfigError("path-too-long", option.typed, problem);
+}
+
+function oneOf<T extends string>(
+  option: GivenOption<OptionName> | undefined,
+  values: readonly T[],
+): T | undefined {
+  if (option === undefined) return undefined;
+  const found = values.find((value) => value === option.value);
+  if (found !== undefined) return found;
+  const problem = `${JSON.stringify(option.value)} is none of ${values.join(", ")}`;
+  throw new ConfigError("value-malformed", option.typed, problem);
+}
+
+function readTimeoutMs(option: GivenOption<OptionName> | undefined): number {
+  if (option === undefined) return DEFAULT_CONNECT_TIMEOUT_S * 1000;
+  const seconds = Number(option.value);
+  if (option.value.trim() !== "" && seconds >= 0 && seconds <= LONGEST_TIMEOUT_S) return seconds * 1000;
+  const problem = `${JSON.stringify(option.value)} is no number of seconds; use 0 to ${LONGEST_TIMEOUT_S}`;
+  throw new ConfigError("value-malformed", option.typed, problem);
+}

@@ -1,0 +1,70 @@
+/**
+ * An inspection as text: one line a message as it goes by, findings where they show, a summary at the end of each
+ * session. Must not know where messages come from.
+ */
+import type { Remark } from "../../inspect/frame.js";
+import type { InspectionView } from "../../inspect/inspection.js";
+import type { SessionMessage } from "../../inspect/message.js";
+import type { Finding, InspectedSession, Observed } from "../../inspect/session.js";
+import { summaryOf } from "../../inspect/summary.js";
+import type { DeviceType } from "../../virtio/index.js";
+import { milliseconds, summaryText } from "./summary-text.js";
+
+export interface TextViewOptions {
+  readonly print: (line: string) => void;
+  readonly quiet: boolean;
+  readonly deviceType: DeviceType | undefined;
+}
+
+/** `>` towards the back-end, `<` towards the front-end; doubled on the back-end channel. */
+const ARROWS = {
+  main: { "to-backend": " > ", "to-frontend": " < " },
+  backend: { "to-backend": " >>", "to-frontend": " <<" },
+} as const;
+
+export class TextView implements InspectionView {
+  readonly #options: TextViewOptions;
+
+  constructor(options: TextViewOptions) {
+    this.#options = options;
+  }
+
+  begun(session: InspectedSession): void {
+    const { start } = session;
+    const at = new Date(Number(start.timeNs / 1_000_000n)).toISOString();
+    this.#print(`session ${start.session} begins at ${at}`);
+  }
+
+  observed(session: InspectedSession, { number, message, line, answers, findings }: Observed): void {
+    if (!this.#options.quiet) {
+      const pair = answers === undefined ? "" : `  (#${answers.number}, ${milliseconds(answers.afterNs)})`;
+      this.#print(`${this.#head(session, message, number)} ${line}${pair}`);
+    }
+    this.found(session, findings);
+  }
+
+  found(session: InspectedSession, findings: readonly Finding[]): void {
+    for (const { lint, severity, text, shownBy } of findings) {
+      const place = shownBy === undefined ? "" : ` #${shownBy.number}`;
+      this.#print(`${session.start.session}${place} ${severity} ${lint}: ${text}`);
+    }
+  }
+
+  remarked(session: InspectedSession, { text }: Remark): void {
+    this.#print(`${session.start.session} note: ${text}`);
+  }
+
+  ended(session: InspectedSession): void {
+    this.#print(summaryText(summaryOf(session, this.#options.deviceType)));
+  }
+
+  #head({ start }: InspectedSession, message: SessionMessage, number: number): string {
+    const seconds = Number((message.timeNs - start.timeNs) / 1000n) / 1e6;
+    const arrow = ARROWS[message.channel][message.direction];
+    return `${start.session} ${seconds.toFixed(6).padStart(11)} #${number}${arrow}`;
+  }
+
+  #print(text: string): void {
+    this.#options.print(text);
+  }
+}

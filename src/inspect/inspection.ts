@@ -1,0 +1,88 @@
+/**
+ * Any number of sessions under inspection at once: a FrameObserver that hands each to its InspectedSession and what
+ * comes of it to whoever shows it. Live or replayed, the same goes in and the same comes out.
+ */
+import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
+import { isAtLeast, type LintTable, type Severity } from "./lints/lint.js";
+import type { SessionMessage } from "./message.js";
+import { type Finding, InspectedSession, type Observed } from "./session.js";
+
+/** Whoever shows sessions. */
+export interface InspectionView {
+  begun(session: InspectedSession): void;
+  observed(session: InspectedSession, observed: Observed): void;
+  /** Something is overdue, or was missing at the end. */
+  found(session: InspectedSession, findings: readonly Finding[]): void;
+  remarked(session: InspectedSession, remark: Remark): void;
+  ended(session: InspectedSession): void;
+}
+
+export class Inspection implements FrameObserver {
+  readonly #running = new Map<number, InspectedSession>();
+  #worst: Severity | undefined;
+
+  constructor(
+    readonly view: InspectionView,
+    readonly lints?: LintTable,
+  ) {}
+
+  /** The severest finding of all sessions so far. */
+  get worst(): Severity | undefined {
+    return this.#worst;
+  }
+
+  begun(start: SessionStart): void {
+    const session = new InspectedSession(start, this.lints);
+    this.#running.set(start.session, session);
+    this.view.begun(session);
+  }
+
+  frame(number: number, frame: SessionFrame): void {
+    const session = this.#running.get(number);
+    if (session !== undefined) this.#show(session, session.frame(frame));
+  }
+
+  /** From a source that has no bytes. */
+  message(number: number, message: SessionMessage): void {
+    const session = this.#running.get(number);
+    if (session !== undefined) this.#show(session, session.message(message));
+  }
+
+  remark(number: number, remark: Remark): void {
+    const session = this.#running.get(number);
+    if (session === undefined) return;
+    session.remark(remark);
+    this.view.remarked(session, remark);
+  }
+
+  /** Everything before this moment has been told. */
+  time(nowNs: bigint): void {
+    for (const session of this.#running.values()) {
+      this.#found(session, session.passTime(nowNs));
+    }
+  }
+
+  ended(number: number, end: SessionEnd): void {
+    const session = this.#running.get(number);
+    if (session === undefined) return;
+    this.#running.delete(number);
+    this.#found(session, session.finish(end));
+    this.view.ended(session);
+  }
+
+  #show(session: InspectedSession, observed: Observed): void {
+    this.#note(observed.findings);
+    this.view.observed(session, observed);
+  }
+
+  #found(session: InspectedSession, findings: readonly Finding[]): void {
+    this.#note(findings);
+    if (findings.length > 0) this.view.found(session, findings);
+  }
+
+  #note(findings: readonly Finding[]): void {
+    for (const { severity } of findings) {
+      if (this.#worst === undefined || isAtLeast(severity, this.#worst)) this.#worst = severity;
+    }
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * The thread of the relay: an event loop that does nothing but pass messages on and report them, so that a slow terminal
+ * or a long decoding never stands in a session's way. Talks to the main thread in the messages below.
+ */
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { EventLoop } from "../../linux/event-loop.js";
+import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "../frame.js";
+import { wallClock } from "./clock.js";
+import { Relay } from "./relay.js";
+
+export interface RelayStart {
+  readonly listener: number;
+  readonly connectPath: string;
+  readonly connectTimeoutMs: number;
+  readonly comes: "front-end" | "back-end";
+  /** Written by the main thread to end the relay, or to say that it has caught up. It stays the main thread's. */
+  readonly wakeFd: number;
+  /** Reports that the main thread has dealt with, counted by it; shared. */
+  readonly seen: Int32Array;
+}
+
+export type FromRelay =
+  | { readonly kind: "ready" }
+  | { readonly kind: "begun"; readonly start: SessionStart }
+  | { readonly kind: "frame"; readonly session: number; readonly frame: SessionFrame }
+  | { readonly kind: "remark"; readonly session: number; readonly remark: Remark }
+  | { readonly kind: "ended"; readonly session: number; readonly end: SessionEnd }
+  /** Nothing is on its way that happened before. */
+  | { readonly kind: "time"; readonly nowNs: bigint };
+
+export type ToRelay = { readonly kind: "close"; readonly reason: string };
+
+/** Reports on their way to the main thread. With more the sessions wait: what is not seen would not be judged. */
+export const MOST_UNSEEN = 65_536;
+/** How often time is told. */
+const TICK_MS = 250;
+
+function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
+  const loop = new EventLoop(start.wakeFd);
+  const clock = wallClock();
+  let posted = 0;
+  const unseen = (): number => (posted - Atomics.load(start.seen, 0)) | 0;
+  const post = (report: FromRelay): void => {
+    posted = (posted + 1) | 0;
+    port.postMessage(report);
+    if (unseen() > MOST_UNSEEN) relay.pause();
+  };
+  const observer: FrameObserver = {
+    begun: (begin) => post({ kind: "begun", start: begin }),
+    frame: (session, frame) => post({ kind: "frame", session, frame }),
+    remark: (session, remark) => post({ kind: "remark", session, remark }),
+    ended: (session, end) => post({ kind: "ended", session, end }),
+  };
+  const relay = new Relay({ ...start, loop, observer });
+  const tick = loop.timerFor({
+    onTimer() {
+      if (unseen() < MOST_UNSEEN / 2) relay.resume();
+      post({ kind: "time", nowNs: clock.nowNs() });
+      tick.start(TICK_MS);
+    },
+  });
+  tick.start(TICK_MS);
+  post({ kind: "ready" });
+  try {
+    loop.run(() => {
+      for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+        const { reason } = got.message as ToRelay;
+        relay.close(reason);
+        loop.stop();
+      }
+    });
+  } finally {
+    loop.close();
+  }
+}
+
+if (parentPort !== null) run(workerData as RelayStart, parentPort);
