@@ -1,13 +1,15 @@
 /**
  * The process that `allocation.test.ts` starts, with a young generation so large that nothing is collected meanwhile: moves
  * packets through a device of its own and writes down, one JSON object a line, how much JavaScript memory that took.
- * Arguments: `translated` puts a vIOMMU in front of the device; with `leak` it allocates one small object a chain, which the
- * check has to notice.
+ * Arguments: `translated` puts a vIOMMU in front of the device, `packed` makes its rings packed ones, with `inflight`
+ * the front-end keeps inflight memory; with `leak` it allocates one small object a chain, which the check has to notice.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { getHeapStatistics } from "node:v8";
+import type { DeviceQueue } from "../src/virtqueue/device-queue.js";
+import { PackedDeviceQueue } from "../src/virtqueue/packed-device-queue.js";
 import { SplitDeviceQueue } from "../src/virtqueue/split-device-queue.js";
 import { AllocationRig, RECEIVED_BYTES, SENT_BYTES } from "./allocation-rig.js";
 import { median } from "./statistics.js";
@@ -80,19 +82,25 @@ function settled(rig: AllocationRig, kind: (typeof KINDS)[number]): AllocationRe
 function leakOneObjectAChain(): void {
   const kept: object[] = new Array(1024).fill({});
   let at = 0;
-  const { push } = SplitDeviceQueue.prototype;
-  SplitDeviceQueue.prototype.push = function (head, writtenBytes) {
-    at = (at + 1) & 1023;
-    kept[at] = { head };
-    push.call(this, head, writtenBytes);
-  };
+  for (const { prototype } of [SplitDeviceQueue, PackedDeviceQueue]) {
+    const { push } = prototype;
+    prototype.push = function (this: DeviceQueue, head, writtenBytes) {
+      at = (at + 1) & 1023;
+      kept[at] = { head };
+      push.call(this as never, head, writtenBytes);
+    };
+  }
 }
 
 const folder = mkdtempSync(join(tmpdir(), "b33-alloc-"));
 try {
   const isLeaking = process.argv.includes("leak");
   if (isLeaking) leakOneObjectAChain();
-  const rig = new AllocationRig(join(folder, "uds"), process.argv.includes("translated"));
+  const rig = new AllocationRig(join(folder, "uds"), {
+    translated: process.argv.includes("translated"),
+    packed: process.argv.includes("packed"),
+    inflight: process.argv.includes("inflight"),
+  });
   if (!isLeaking) {
     rig.toHost(Math.ceil(SMALL_INTEGERS / SENT_BYTES), 32);
     rig.toGuest(Math.ceil(SMALL_INTEGERS / RECEIVED_BYTES), 32);

@@ -13,12 +13,14 @@ import { Timers } from "../src/linux/timers.js";
 import { acceptUnix, listenUnix, socketPair } from "../src/linux/unix-socket.js";
 import { silentLogger } from "../src/log/logger.js";
 import { builtinVmm } from "../src/profiles/builtin.js";
-import { F, maskOf } from "../src/virtio/index.js";
+import type { VmmProfile } from "../src/profiles/vmm-profile.js";
+import { F, mask, maskOf } from "../src/virtio/index.js";
 import { DescFlag } from "../src/virtqueue/layout.js";
 import { FrontEnd } from "../src/vmm/front-end.js";
 import { machineFor } from "../src/vmm/virtual-machine.js";
 import { HEADER_BYTES, HEADER_LAYOUT, HOST_CID, Op, SocketType } from "../src/vsock/header.js";
 import { readBytes, writeBytes } from "./bare-socket.js";
+import { PreparedPackedRing } from "./prepared-packed-ring.js";
 import { PreparedRing } from "./prepared-ring.js";
 
 const RING_SIZE = 256;
@@ -50,14 +52,30 @@ const TYPE_OP = word("type");
 const BUF_ALLOC = word("bufAlloc");
 const FWD_CNT = word("fwdCnt");
 
+export interface AllocationSetting {
+  /** A vIOMMU stands in front of the device. */
+  readonly translated: boolean;
+  /** The rings are packed ones. */
+  readonly packed: boolean;
+  /** The front-end keeps inflight memory. */
+  readonly inflight: boolean;
+}
+
+/** QEMU, with `packed=on` or without. */
+function qemu(packed: boolean): VmmProfile {
+  const profile = builtinVmm("qemu-7.2");
+  const { offer } = profile;
+  return packed ? { ...profile, offer: { ...offer, own: offer.own | mask(F.RING_PACKED) } } : profile;
+}
+
 export class AllocationRig {
   /** Its clock stands still, but for `passTime`: no timer of the set-up runs while something is measured. */
   readonly #loop = new EventLoop(undefined, new Timers(() => this.#nowMs));
   #nowMs = 0;
   readonly #device: VmDevice;
   readonly #frontEnd: FrontEnd;
-  readonly #receive: PreparedRing;
-  readonly #transmit: PreparedRing;
+  readonly #receive: PreparedRing | PreparedPackedRing;
+  readonly #transmit: PreparedRing | PreparedPackedRing;
   /** The page of each transmit slot, and of each receive buffer, as words. */
   readonly #sent: Uint32Array;
   readonly #received: Uint32Array;
@@ -74,7 +92,7 @@ export class AllocationRig {
   #toldBytes = 0;
 
   /** `udsPath`: a place for the host's sockets. Behind a vIOMMU each page is mapped by itself, to the address it has. */
-  constructor(udsPath: string, translated: boolean) {
+  constructor(udsPath: string, { translated, packed, inflight }: AllocationSetting) {
     this.#udsPath = udsPath;
     this.#listener = listenUnix(`${udsPath}_${HOST_PORT}`);
     const [ours, theirs] = socketPair();
@@ -94,25 +112,29 @@ export class AllocationRig {
     });
     this.#frontEnd = new FrontEnd({
       socket: ours,
-      profile: builtinVmm("qemu-7.2"),
+      profile: qemu(packed),
       machine: machineFor(kind),
       ram,
       viommu,
       session: { pump: () => void loop.turn(0) },
     });
-    const wanted = maskOf(F.VERSION_1, F.EVENT_IDX) | (translated ? maskOf(F.ACCESS_PLATFORM) : 0n);
+    const wanted =
+      maskOf(F.VERSION_1, F.EVENT_IDX) |
+      (translated ? mask(F.ACCESS_PLATFORM) : 0n) |
+      (packed ? mask(F.RING_PACKED) : 0n);
     const features = this.#frontEnd.initialize() & wanted;
     this.#cid = this.#frontEnd.readCid();
-    const ring = (): PreparedRing => {
-      const { gpa, host } = ram.allocate(PreparedRing.bytesFor(RING_SIZE));
-      return new PreparedRing({ bus: BigInt(gpa), host }, RING_SIZE, true);
+    const ring = (): PreparedRing | PreparedPackedRing => {
+      const kindOfRing = packed ? PreparedPackedRing : PreparedRing;
+      const { gpa, host } = ram.allocate(kindOfRing.bytesFor(RING_SIZE));
+      return new kindOfRing({ bus: BigInt(gpa), host }, RING_SIZE, true);
     };
     this.#receive = ring();
     this.#transmit = ring();
-    const pages = (ring: PreparedRing, bytes: number, flags: number): Uint32Array => {
+    const pages = (ring: PreparedRing | PreparedPackedRing, bytes: number, flags: number): Uint32Array => {
       const block = ram.allocate(RING_SIZE * PAGE);
       for (let slot = 0; slot < RING_SIZE; slot++)
-        ring.rings.setDescriptor(
+        ring.setDescriptor(
           slot,
           (block.gpa + slot * PAGE) >>> 0,
           Math.floor(block.gpa / 2 ** 32),
@@ -124,10 +146,19 @@ export class AllocationRig {
     this.#received = pages(this.#receive, RECEIVE_BUFFER_BYTES, DescFlag.WRITE);
     this.#sent = pages(this.#transmit, HEADER_BYTES + SENT_BYTES, 0);
     for (let slot = 0; slot < RING_SIZE; slot++) this.#prepareHeader((slot * PAGE) >> 2);
+    if (inflight) this.#keepInflight();
     this.#frontEnd.start(features, [this.#receive, this.#transmit]);
     for (let slot = 0; slot < RING_SIZE; slot++) this.#receive.post(slot);
     this.#receive.publish();
     this.#host = this.#connect();
+  }
+
+  #keepInflight(): void {
+    const { session } = this.#frontEnd;
+    const file = session.getInflightFd(2, RING_SIZE);
+    if (file === undefined) throw new Error("the device keeps no inflight memory");
+    session.setInflightFd(file, 2, RING_SIZE);
+    closeSync(file.fd);
   }
 
   #prepareHeader(at: number): void {

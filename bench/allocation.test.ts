@@ -32,6 +32,9 @@ describe("the data path", () => {
   for (const [what, args] of [
     ["without translation", []],
     ["with translation", ["translated"]],
+    ["where inflight memory is kept", ["inflight"]],
+    ["on packed rings", ["packed"]],
+    ["on packed rings with translation", ["packed", "translated"]],
   ] as const) {
     it(`allocates nothing per packet ${what}`, async () => {
       const results = await measured(...args);
@@ -44,8 +47,12 @@ describe("the data path", () => {
     });
   }
 
-  it("would be found allocating one small object a packet", async () => {
-    for (const result of await measured("leak"))
-      assert.ok(result.bytesPerPacket > 16 * MOST_BYTES_PER_PACKET, nameOf(result));
-  });
+  for (const [what, args] of [
+    ["split", []],
+    ["packed", ["packed"]],
+  ] as const)
+    it(`would be found allocating one small object a packet on ${what} rings`, async () => {
+      for (const result of await measured("leak", ...args))
+        assert.ok(result.bytesPerPacket > 16 * MOST_BYTES_PER_PACKET, nameOf(result));
+    });
 });

@@ -61,6 +61,10 @@ export class PreparedRing implements GuestQueue {
     return placeSplitQueue(size, AREA_ALIGNMENT).totalBytes;
   }
 
+  setDescriptor(head: number, low: number, high: number, bytes: number, flags: number): void {
+    this.rings.setDescriptor(head, low, high, bytes, flags);
+  }
+
   post(head: number): void {
     this.rings.setAvailSlot(this.#availNext & this.#mask, head);
     this.#availNext = (this.#availNext + 1) & 0xffff;

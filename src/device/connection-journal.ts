@@ -82,7 +82,9 @@ export class ConnectionJournal {
     this.#told.push(keyOf(hostPort, guestPort));
   }
 
+  /** Asked at every burst: allocates nothing if nobody was told. */
   settle(): void {
+    if (this.#told.length === 0) return;
     for (const key of this.#told.splice(0)) this.#removeKey(key);
   }
 

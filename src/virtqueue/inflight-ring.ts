@@ -32,7 +32,8 @@ export class InflightRing {
   #orderEnd = 0;
   readonly #batch: Uint16Array;
   #batchLength = 0;
-  #counter = 1;
+  /** For the chain that is popped next. In an array: a field that outgrows small integers would allocate. */
+  readonly #counter = Float64Array.of(1);
 
   /** `buffer` shows the region from `offset` on, a multiple of 8. */
   constructor(
@@ -73,7 +74,7 @@ export class InflightRing {
     const heads: number[] = [];
     for (let head = 0; head < this.size; head++) {
       if (this.#bytes[HEADER_BYTES + head * ENTRY_BYTES] !== 0) heads.push(head);
-      this.#counter = Math.max(this.#counter, this.#counterOf(head) + 1);
+      this.#counter[0] = Math.max(this.#counter[0], this.#counterOf(head) + 1);
     }
     return heads.sort((a, b) => this.#counterOf(a) - this.#counterOf(b));
   }
@@ -85,9 +86,9 @@ export class InflightRing {
 
   popped(head: number): void {
     const at = this.#counterAt(head);
-    this.#words32[at] = this.#counter >>> 0;
-    this.#words32[at + 1] = Math.floor(this.#counter / TWO_TO_32);
-    this.#counter++;
+    const counter = this.#counter[0]++;
+    this.#words32[at] = counter >>> 0;
+    this.#words32[at + 1] = Math.floor(counter / TWO_TO_32);
     Atomics.store(this.#bytes, HEADER_BYTES + head * ENTRY_BYTES, 1);
     this.#order[this.#orderEnd] = head;
     this.#orderEnd = (this.#orderEnd + 1) & (this.size - 1);

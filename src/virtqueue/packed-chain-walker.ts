@@ -79,8 +79,9 @@ export class PackedChainWalker {
       const at = desc.base + index * DESC_BYTES;
       const words = desc.words32[at >>> desc.shift];
       const word = (at & desc.mask) >>> 2;
-      const low = words[word];
-      const high = words[word + 1];
+      // Signed, so that no call boxes them: `address-space.ts`.
+      const low = words[word] | 0;
+      const high = words[word + 1] | 0;
       const length = words[word + 2];
       const idAndFlags = words[word + 3];
       // The first one's flags decided that it is available, and were read in order with the rest. They hold.
@@ -119,8 +120,8 @@ export class PackedChainWalker {
       chain.descriptorCount++;
       const at = table.locate(index);
       const data = table.data;
-      const entryLow = data.getUint32(at, true);
-      const entryHigh = data.getUint32(at + 4, true);
+      const entryLow = data.getInt32(at, true);
+      const entryHigh = data.getInt32(at + 4, true);
       const entryLength = data.getUint32(at + PACKED_DESC.len.offset, true);
       const entryFlags = data.getUint16(at + PACKED_DESC.flags.offset, true);
       if ((entryFlags & DescFlag.INDIRECT) !== 0) return this.#fail("indirect-nested", owner, index);

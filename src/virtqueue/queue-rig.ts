@@ -52,7 +52,7 @@ export class FakeSpace implements AddressSpace, HostReader {
   }
 
   translate(low: number, high: number, length: number, access: Access, out: SegmentList): Outcome {
-    const start = Number(((BigInt(high) << 32n) | BigInt(low)) - BUS_BASE);
+    const start = Number(((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)) - BUS_BASE);
     if (start < 0 || start + length > this.order.length * PAGE_BYTES)
       return this.#fail("outside-memory", `byte ${start} of the fake memory`);
     let outcome: Outcome = Outcome.OK;
