@@ -1,12 +1,13 @@
 /** `bit33 serve` and `bit33 ctl` as processes, as a user starts them, and guests on the sockets that they make. */
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { builtinVmm } from "../src/profiles/builtin.js";
 import { VirtualMachine } from "../src/vmm/virtual-machine.js";
@@ -32,8 +33,18 @@ export interface Finished {
 }
 
 /** Runs a command to its end. */
-export async function run(...argv: string[]): Promise<Finished> {
-  const child = spawn(process.execPath, [MAIN, ...argv], { stdio: ["ignore", "pipe", "pipe"] });
+export function run(...argv: string[]): Promise<Finished> {
+  return finished(spawn(process.execPath, [MAIN, ...argv], { stdio: ["ignore", "pipe", "pipe"] }));
+}
+
+/** The same as another user, which takes root. */
+export function runAs(uid: number, ...argv: string[]): Promise<Finished> {
+  return finished(
+    spawn(process.execPath, [MAIN, ...argv], { uid, gid: uid, stdio: ["ignore", "pipe", "pipe"] }),
+  );
+}
+
+async function finished(child: ChildProcessByStdio<null, Readable, Readable>): Promise<Finished> {
   let [output, complaint] = ["", ""];
   child.stdout.on("data", (text) => {
     output += text;

@@ -25,6 +25,7 @@ import { LOG_LEVELS, type LogLevel } from "../log/record.js";
 import { type GivenOption, type OptionDefinition, type OptionTable, readOptions } from "./options.js";
 import { readListenAddress } from "./serve/listen-address.js";
 import type { ListenAddress } from "./serve/metrics-server.js";
+import { readUser, type User } from "./serve/user.js";
 import { UsageError } from "./usage-error.js";
 import { parseVmOption } from "./vm-option.js";
 
@@ -68,6 +69,10 @@ export const PROCESS_OPTIONS = {
     argument: ISOLATIONS.join("|"),
     help: "where each VM's device runs; process if the guests distrust each other (default thread)",
   },
+  user: {
+    argument: "NAME|UID[:GROUP]",
+    help: "become this user once the sockets are made; for a start as root",
+  },
   help: { short: "h", help: "print this and exit" },
   version: { short: "V", help: "print the version and exit" },
 } as const satisfies OptionTable;
@@ -94,6 +99,7 @@ export interface ServeRequest {
   /** Path of the control socket. */
   readonly control: string | undefined;
   readonly isolate: Isolation;
+  readonly user: User | undefined;
 }
 
 /** Rejects with an OperatorError for the first thing that is wrong. Opens nothing but the configuration file. */
@@ -105,7 +111,7 @@ export async function readServeRequest(argv: readonly string[]): Promise<ServeRe
   const logFormat = find("log-format");
   const fdOption = find("fd");
   const fd = fdOption && readFd(fdOption);
-  const [metrics, control, isolate] = ["metrics", "control", "isolate"].map(find);
+  const [metrics, control, isolate, user] = ["metrics", "control", "isolate", "user"].map(find);
   if (control !== undefined && fdOption !== undefined) {
     const problem =
       "--control cannot be combined with --fd, which serves one VM and ends with it; leave one out";
@@ -121,6 +127,7 @@ export async function readServeRequest(argv: readonly string[]): Promise<ServeRe
     metrics: metrics && readListenAddress(settingOf(metrics)),
     control: control && readPath(settingOf(control)),
     isolate: isolate ? readChoice(settingOf(isolate), ISOLATIONS) : "thread",
+    user: user && readUser(settingOf(user)),
   };
 }
 

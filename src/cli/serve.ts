@@ -12,6 +12,7 @@ import { createLogger, type Logger, lineSink } from "../log/logger.js";
 import { fdOutput, type LineOutput } from "../log/output.js";
 import { hasSwitch } from "./options.js";
 import { Surroundings } from "./serve/surroundings.js";
+import { becomeUser } from "./serve/user.js";
 import { readServeRequest } from "./serve-options.js";
 import { waitForStopSignal } from "./signals.js";
 import { EXIT_FAILURE, EXIT_OK, processTerminal, reportFailure, type Terminal } from "./terminal.js";
@@ -68,7 +69,7 @@ export async function serveCommand(
 
 async function serve(argv: readonly string[], dependencies: ServeDependencies): Promise<number> {
   const request = await readServeRequest(argv);
-  const { configs, fd, logLevel, logFormat, isolate } = request;
+  const { configs, fd, logLevel, logFormat, isolate, user } = request;
   const log = createLogger({ level: logLevel, sink: lineSink(logFormat, dependencies.logOutput) });
   // Before the start, so that a signal during it is not lost.
   const stop = dependencies.waitForStop();
@@ -80,6 +81,7 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
       log,
       isolate,
       standing,
+      ...(user === undefined ? {} : { claimed: () => becomeUser(user) }),
       ...(fd === undefined ? {} : { fd }),
     });
     for (const config of configs) logListening(log, config, fd);

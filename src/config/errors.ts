@@ -32,6 +32,7 @@ export type ConfigErrorCode =
   | "path-too-long"
   | "directory-missing"
   | "group-unknown"
+  | "user-unknown"
   | "key-unknown"
   | "key-twice"
   | "key-missing"
@@ -78,6 +79,8 @@ export type StartErrorCode =
   /** Something that is not a socket has that name. */
   | "path-not-a-socket"
   | "bind-failed"
+  /** The process may not become the user that it was told to. */
+  | "user-not-changed"
   /** Nobody serves on a control socket. */
   | "control-unreachable"
   /** `--fd` is a socket, but not one that can carry vhost-user. */

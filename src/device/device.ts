@@ -13,6 +13,8 @@ export interface StartOptions {
   readonly fd?: number;
   /** Whether each VM's device runs in a thread (the default) or in a process of its own. */
   readonly isolate?: "thread" | "process";
+  /** Called once the sockets of the first VMs are made, and before any device runs. What it throws ends the start. */
+  readonly claimed?: () => void;
   /** Goes on serving when no VM is left, since others may be added. */
   readonly standing?: boolean;
 }
@@ -39,9 +41,9 @@ export interface RunningDevice {
  */
 export async function startDevice(
   configs: readonly VmConfig[],
-  { log, fd, isolate = "thread", standing = false }: StartOptions,
+  { log, fd, claimed, isolate = "thread", standing = false }: StartOptions,
 ): Promise<RunningDevice> {
   const fleet = new Fleet({ log, isolate, standing });
-  await fleet.add(configs, fd);
+  await fleet.add(configs, fd, claimed);
   return fleet;
 }

@@ -54,10 +54,11 @@ export class Fleet {
    * Starts a device for each configuration (already checked against each other and against those that are served).
    * All or none: rejects with `StartError` if one cannot be started.
    */
-  async add(configs: readonly VmConfig[], inheritedFd?: number): Promise<void> {
+  async add(configs: readonly VmConfig[], inheritedFd?: number, claimed?: () => void): Promise<void> {
     const sockets: VmSockets[] = [];
     try {
       for (const config of configs) sockets.push(claimSockets(config, inheritedFd));
+      claimed?.();
     } catch (error) {
       sockets.forEach(releaseSockets);
       throw error;

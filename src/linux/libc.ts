@@ -50,6 +50,8 @@ export const libcCalls = {
   recv: bind<[A, A, A, A]>("int64_t recv(int, int64_t, size_t, int)"),
   sendmsg: bind<[A, A, A]>("int64_t sendmsg(int, int64_t, int)"),
   recvmsg: bind<[A, A, A]>("int64_t recvmsg(int, int64_t, int)"),
+  // Variadic in C, as fcntl.
+  prctl: bind<[A, A, A, A, A]>("int prctl(int, int64_t, int64_t, int64_t, int64_t)"),
   umask: bind<[A]>("unsigned int umask(unsigned int)"),
   clock_gettime: bind<[A, A]>("int clock_gettime(int, int64_t)"),
 } as const;
