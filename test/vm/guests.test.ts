@@ -10,6 +10,7 @@ import { checks } from "./checks.js";
 import { eventsOf, negotiation } from "./events.js";
 import { type GuestKind, guestKinds } from "./kinds.js";
 import { Lab } from "./lab.js";
+import { messageChecks } from "./messages.js";
 import { whatIsMissing } from "./paths.js";
 
 const missing = whatIsMissing();
@@ -26,7 +27,12 @@ function chosen<T extends { name: string }>(all: T[], variable: string): T[] {
 }
 
 function checksOf(kind: GuestKind) {
-  return [{ name: "negotiates what it should", run: negotiation }, ...eventsOf(kind), ...checks];
+  return [
+    { name: "negotiates what it should", run: negotiation },
+    ...eventsOf(kind),
+    ...messageChecks(kind),
+    ...checks,
+  ];
 }
 
 for (const kind of chosen(guestKinds, "BIT33_VM_ONLY")) {

@@ -25,7 +25,14 @@ export class Lab {
   #lastPort = 1024;
   #stopping = false;
 
-  private constructor(kind: GuestKind, folder: string, device: Device, udsPath: string, logFolder: string) {
+  private constructor(
+    kind: GuestKind,
+    folder: string,
+    device: Device,
+    /** Where the device's host sockets are. */
+    readonly udsPath: string,
+    logFolder: string,
+  ) {
     this.kind = kind;
     this.device = device;
     this.host = new Host(udsPath);
