@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { disagreementsPage } from "./disagreements-page.js";
+import { lintsPage } from "./lints-page.js";
 import { logEventsPage } from "./log-events-page.js";
 import { matrixPage } from "./matrix-page.js";
 import { metricsDocument } from "./metrics-page.js";
@@ -20,6 +21,7 @@ export const EXAMPLE_PROFILE = "docs/examples/my-vmm.yaml";
 
 export const PAGES: readonly Page[] = [
   { path: "docs/disagreements.md", text: disagreementsPage },
+  { path: "docs/lints.md", text: lintsPage },
   { path: "docs/log-events.md", text: logEventsPage },
   { path: "docs/matrix.md", text: matrixPage },
   { path: "docs/metrics.md", text: metricsDocument },

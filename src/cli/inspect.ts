@@ -32,9 +32,10 @@ export async function inspectCommand(
 }
 
 async function follow(request: InspectRequest, terminal: Terminal): Promise<number> {
-  const { listenPath, connectPath, connectTimeoutMs, comes, once, json, failOn } = request;
+  const { listenPath, connectPath, connectTimeoutMs, comes, once, json, failOn, deviceType } = request;
   const options = { ...request, print: terminal.print };
-  const inspection = new Inspection(json ? new JsonView(options) : new TextView(options));
+  const describe = deviceType === undefined ? {} : { deviceType };
+  const inspection = new Inspection(json ? new JsonView(options) : new TextView(options), { describe });
   const socket = claimSocket(listenPath);
   try {
     const thread = new RelayThread(

@@ -52,6 +52,8 @@ export interface Remark {
   readonly text: string;
   /** What was missed can have been a message, so that what follows is not to be judged by what was seen. */
   readonly isGap: boolean;
+  /** The stream itself is broken there: no vhost-user, or an end of it within a message. */
+  readonly isBroken?: boolean;
 }
 
 /** Whoever follows sessions. Sessions may overlap in time; the calls of one come in its order. */

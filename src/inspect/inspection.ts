@@ -3,9 +3,9 @@
  * comes of it to whoever shows it. Live or replayed, the same goes in and the same comes out.
  */
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
-import { isAtLeast, type LintTable, type Severity } from "./lints/lint.js";
+import { isAtLeast, type Severity } from "./lints/lint.js";
 import type { SessionMessage } from "./message.js";
-import { type Finding, InspectedSession, type Observed } from "./session.js";
+import { type Finding, InspectedSession, type InspectOptions, type Observed } from "./session.js";
 
 /** Whoever shows sessions. */
 export interface InspectionView {
@@ -23,7 +23,7 @@ export class Inspection implements FrameObserver {
 
   constructor(
     readonly view: InspectionView,
-    readonly lints?: LintTable,
+    readonly options: InspectOptions = {},
   ) {}
 
   /** The severest finding of all sessions so far. */
@@ -32,7 +32,7 @@ export class Inspection implements FrameObserver {
   }
 
   begun(start: SessionStart): void {
-    const session = new InspectedSession(start, this.lints);
+    const session = new InspectedSession(start, this.options);
     this.#running.set(start.session, session);
     this.view.begun(session);
   }

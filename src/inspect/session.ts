@@ -5,6 +5,7 @@
  * where frames come from, nor how anything looks.
  */
 
+import type { DescribeOptions } from "../vhost/wire/index.js";
 import { Figures } from "./figures.js";
 import type { Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
 import { lineOf } from "./line.js";
@@ -13,6 +14,13 @@ import type { Lint, LintTable, Severity, Sightings } from "./lints/lint.js";
 import { messageOf, type SessionMessage } from "./message.js";
 import { SessionModel } from "./model/session-model.js";
 import { Pairings } from "./pairing.js";
+
+export interface InspectOptions {
+  /** All of them by default. */
+  readonly lints?: LintTable;
+  /** What gives bits of the device type their names. */
+  readonly describe?: DescribeOptions;
+}
 
 /** A lint's sighting in a session. */
 export interface Finding {
@@ -47,16 +55,18 @@ export class InspectedSession {
   readonly #findings = new Map<string, Finding>();
   readonly #pairings = { main: new Pairings(), backend: new Pairings() };
   readonly #lints: readonly (readonly [string, Lint])[];
+  readonly #describe: DescribeOptions;
   #count = 0;
   #nowNs: bigint;
 
   constructor(
     readonly start: SessionStart,
-    lints: LintTable = LINTS,
+    options: InspectOptions = {},
   ) {
     this.model = new SessionModel(start.transport);
     this.#nowNs = start.timeNs;
-    this.#lints = Object.entries(lints);
+    this.#lints = Object.entries(options.lints ?? LINTS);
+    this.#describe = options.describe ?? {};
   }
 
   /** Every finding so far, in the order of their first sighting. */
@@ -72,7 +82,8 @@ export class InspectedSession {
     const findings = [...this.passTime(message.timeNs)];
     const { model } = this;
     const number = ++this.#count;
-    const line = lineOf(message, model);
+    if (number === 1) model.begin(message);
+    const line = lineOf(message, model, this.#describe);
     const pairings = this.#pairings[message.channel];
     const isAnswer = message.isReply && isAgainst(message);
     const pairing = isAnswer ? pairings.answer(message) : undefined;
@@ -107,6 +118,7 @@ export class InspectedSession {
   /** What the source knows and no message shows. */
   remark(remark: Remark): void {
     this.remarks.push(remark);
+    if (remark.isBroken === true) this.model.broken ??= remark.text;
     if (!remark.isGap) return;
     this.model.hasGap = true;
     this.#pairings.main.clear();

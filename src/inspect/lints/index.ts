@@ -1,4 +1,17 @@
 /** Every lint by its id. An id is a promise: it is never renamed and never changes its severity. */
+import { FEATURE_LINTS } from "./feature-lints.js";
 import type { LintTable } from "./lint.js";
+import { MEMORY_LINTS } from "./memory-lints.js";
+import { MESSAGE_LINTS } from "./message-lints.js";
+import { RING_LINTS } from "./ring-lints.js";
+import { TRANSLATION_LINTS } from "./translation-lints.js";
 
-export const LINTS: LintTable = {};
+export const LINTS = {
+  ...FEATURE_LINTS,
+  ...TRANSLATION_LINTS,
+  ...MEMORY_LINTS,
+  ...RING_LINTS,
+  ...MESSAGE_LINTS,
+} as const satisfies LintTable;
+
+export type LintId = keyof typeof LINTS;

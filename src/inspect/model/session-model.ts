@@ -20,6 +20,8 @@ export class SessionModel {
   messages = 0;
   /** A part of the session was not seen, so that what is missing may have been there. */
   hasGap = false;
+  /** What was said of a stream that broke. */
+  broken: string | undefined;
   /** The first message that was seen can have been the first that there was. */
   isFromStart = true;
   /** What GET_FEATURES answered last; undefined until then. */
@@ -102,11 +104,14 @@ export class SessionModel {
     return ring;
   }
 
+  /** Called with the first message before anything judges it. Every front-end begins with one of these two. */
+  begin({ name, isReply }: SessionMessage): void {
+    this.isFromStart = !isReply && (name === "GET_FEATURES" || name === "SET_OWNER");
+  }
+
   /** @param request what a reply answers, if that is known */
   apply(message: SessionMessage, request: SessionMessage | undefined): void {
     const { payload } = message;
-    if (this.messages === 0)
-      this.isFromStart = message.name === "GET_FEATURES" || message.name === "SET_OWNER";
     this.messages++;
     if (payload === undefined) return;
     if (message.channel === "backend") this.#applyOnChannel(message, payload);

@@ -21,7 +21,7 @@ export interface LinkUser {
   /** A whole message that came; what is returned goes on instead of it. The descriptors are the user's. */
   message(direction: FrameDirection, bytes: Uint8Array, pieces: readonly Piece[]): readonly Piece[];
   /** Something that no message shows. */
-  remark(text: string, isGap: boolean): void;
+  remark(text: string, isBroken: boolean): void;
   /** An end is gone and the link is closed. Called once, unless `close` was. */
   ended(by: LinkSide, reason: string): void;
 }
@@ -147,7 +147,7 @@ export class Link {
           end.isGone = true;
           return;
         case "end":
-          if (arrival.cut.length > 0) this.user.remark(`the ${end.side} closed within a message`, false);
+          if (arrival.cut.length > 0) this.user.remark(`the ${end.side} closed within a message`, true);
           this.#pass(other, arrival.cut);
           this.#leave(end, reasonOf(end.side, arrival.result));
           if (arrival.result < 0) end.isGone = true;

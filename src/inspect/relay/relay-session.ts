@@ -41,7 +41,7 @@ export class RelaySession implements RewriterPort {
     this.#rewriter = options.makeRewriter?.(this);
     this.#main = new Link(frontFd, backFd, options.loop, {
       message: (direction, bytes, pieces) => this.#message("main", direction, bytes, pieces),
-      remark: (text, isGap) => this.#remark(text, isGap),
+      remark: (text, isBroken) => this.#remark(text, isBroken),
       ended: (by, reason) => this.#end(by, reason),
     });
   }
@@ -122,7 +122,7 @@ export class RelaySession implements RewriterPort {
     const [near, given] = pair;
     const link = new Link(fd, near, this.#options.loop, {
       message: (direction, bytes, parts) => this.#message("backend", direction, bytes, parts),
-      remark: (text, isGap) => this.#remark(`back-end channel: ${text}`, isGap),
+      remark: (text, isBroken) => this.#remark(`back-end channel: ${text}`, isBroken),
       ended: (_by, reason) => this.#channelEnded(link, reason),
     });
     if (this.#isPaused) link.pause();
@@ -137,9 +137,9 @@ export class RelaySession implements RewriterPort {
     this.#remark(`back-end channel: ${reason}`, false);
   }
 
-  #remark(text: string, isGap: boolean): void {
+  #remark(text: string, isBroken: boolean): void {
     const { observer, session, clock } = this.#options;
-    observer.remark(session, { timeNs: clock.nowNs(), text, isGap });
+    observer.remark(session, { timeNs: clock.nowNs(), text, isGap: isBroken, isBroken });
   }
 
   #end(by: LinkSide | "observer", reason: string): void {
