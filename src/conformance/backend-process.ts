@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Target } from "./context.js";
+import { CaseFailed } from "./outcome.js";
 
 /** How long it may take until it listens. */
 const START_MS = 15_000;
@@ -28,9 +29,14 @@ export class BackendProcess {
       .replaceAll("{cid}", String(target.guestCid ?? 3));
   }
 
-  /** Starts it if it does not run, and waits until it takes connections. Throws CaseFailed if it never does. */
+  /**
+   * Starts it if it does not run, or has ended by itself as a back-end may after a session, and waits until it listens.
+   * Throws CaseFailed if it never does, or has died.
+   */
   async ensure(): Promise<void> {
     if (this.#isRunning) return;
+    const death = await this.death(0);
+    if (death !== undefined) throw new CaseFailed(death);
     rmSync(this.#target.socketPath, { force: true });
     this.#said = "";
     const child = spawn("/bin/sh", ["-c", this.#command], {
@@ -45,7 +51,7 @@ export class BackendProcess {
     child.stderr.on("data", hear);
     this.#gone = once(child, "exit");
     await Promise.race([this.#gone, this.#listens()]);
-    if (!this.#isRunning) throw new Error(`the command ended at once${this.saying}`);
+    if (!this.#isRunning) throw new CaseFailed(`the command ended at once${this.saying}`);
   }
 
   /** The file is there between bind and listen, too: whoever connects tries again for a while. */

@@ -9,6 +9,7 @@ import { connectUnix, createSocket } from "../linux/unix-socket.js";
 import { bitsOf, F, has, PROTOCOL_F } from "../virtio/index.js";
 import type { FeatureName, ProtocolFeatureName } from "./case.js";
 import { Evidence } from "./evidence.js";
+import { assertWorks } from "./exchange.js";
 import { Expect } from "./expect.js";
 import { HostPrograms, type Until } from "./host-programs.js";
 import { CaseFailed, CaseSkipped } from "./outcome.js";
@@ -48,11 +49,15 @@ export class CaseContext {
   #nextHostPort: number;
   #isOver = false;
 
-  /** @param limitMs how long the case may take altogether */
+  /**
+   * @param limitMs how long the case may take altogether
+   * @param ensure starts the back-end again if it ends with each session, which it may
+   */
   constructor(
     readonly target: Target,
     readonly offer: Offer,
     limitMs: number,
+    private readonly ensure: () => Promise<void> = async () => {},
   ) {
     this.patienceMs = target.patienceMs ?? DEFAULT_PATIENCE_MS;
     this.#deadlineMs = performance.now() + limitMs;
@@ -82,7 +87,7 @@ export class CaseContext {
 
   /** Connects; nothing has been said yet. */
   async connect(): Promise<TracedSession> {
-    const fd = await connected(this.target.socketPath, this.patienceMs);
+    const fd = await connected(this.target.socketPath, this.patienceMs, this.ensure);
     this.evidence.add("front-end", "connects");
     const session = new TracedSession(fd, { timeoutMs: this.patienceMs }, this.evidence);
     this.#sessions.add(session);
@@ -104,6 +109,12 @@ export class CaseContext {
     this.#guests.add(guest);
     if (options.isStopped !== true) guest.start();
     return guest;
+  }
+
+  /** Whether the guest of a new session works: what a mistake must not cost. */
+  async assertNextWorks(session: TracedSession): Promise<void> {
+    if (this.#sessions.has(session)) this.disconnect(session);
+    await assertWorks(this, await this.guest());
   }
 
   /** Behind the case, in reverse order. */
@@ -173,9 +184,14 @@ export class CaseContext {
 }
 
 /** Waits for a listener, and for one that is busy. */
-export async function connected(path: string, patienceMs: number): Promise<number> {
+export async function connected(
+  path: string,
+  patienceMs: number,
+  ensure: () => Promise<void> = async () => {},
+): Promise<number> {
   const deadlineMs = performance.now() + patienceMs;
   for (;;) {
+    await ensure();
     const fd = createSocket();
     const result = connectUnix(fd, path);
     if (result === 0) return fd;

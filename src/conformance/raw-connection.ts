@@ -50,6 +50,13 @@ export class RawConnection {
     this.guest.send({ op, srcPort, dstPort, bufAlloc, fwdCnt, ...this.fields, ...fields }, payload, cut);
   }
 
+  /** The header of a packet that the case sends by itself; its payload is counted as sent. */
+  headerFor(op: number, len: number): PacketHeader {
+    const { guestPort: srcPort, hostPort: dstPort, bufAlloc, fwdCnt } = this;
+    this.txCnt = (this.txCnt + len) >>> 0;
+    return this.guest.header({ op, len, srcPort, dstPort, bufAlloc, fwdCnt, ...this.fields });
+  }
+
   /** What the device may still be sent: virtio 1.4, 5.10.6.3. */
   get credit(): number {
     return this.peerBufAlloc - ((this.txCnt - this.peerFwdCnt) >>> 0);

@@ -16,6 +16,8 @@ import { type TracedSession, USUAL_PROTOCOL_FEATURES } from "./traced-session.js
 export interface RawGuestOptions extends Pick<TestMemoryOptions, "slots"> {
   /** Features of the driver beside VERSION_1, as far as they are offered. Default none. */
   readonly features?: readonly FeatureName[];
+  /** Features of every usual guest that this one does not acknowledge. */
+  readonly omits?: readonly FeatureName[];
   readonly protocolFeatures?: readonly ProtocolFeatureName[];
   /** Addresses are I/O virtual and the front-end serves MISSes. Needs ACCESS_PLATFORM, BACKEND_REQ and REPLY_ACK. */
   readonly translated?: boolean;
@@ -53,13 +55,14 @@ interface ReceiveChain {
 type TransmitChain = readonly Block[];
 
 const DEFAULT_QUEUE_SIZE = 64;
+const EVENT_QUEUE_SIZE = 8;
 const BUF_ALLOC = 262_144;
 
 export class RawGuest {
   readonly memory: TestMemory;
-  readonly rx: RawQueue<ReceiveChain>;
-  readonly tx: RawQueue<TransmitChain>;
-  readonly event: RawQueue<Block> | undefined;
+  rx: RawQueue<ReceiveChain>;
+  tx: RawQueue<TransmitChain>;
+  event: RawQueue<Block> | undefined;
   /** Packets that no connection took, in order. */
   readonly inbox: Packet[] = [];
   /** What SET_FEATURES said. */
@@ -83,19 +86,32 @@ export class RawGuest {
     this.session = session;
     this.memory = new TestMemory(options, context.evidence);
     this.#negotiate(offered);
-    const queue = <Owner>(index: number, size = options.queueSize ?? DEFAULT_QUEUE_SIZE): RawQueue<Owner> =>
-      new RawQueue<Owner>(this.memory, {
-        index,
-        size,
-        packed: has(this.acknowledged, F.RING_PACKED),
-        eventIdx: has(this.acknowledged, F.EVENT_IDX),
-        inOrder: has(this.acknowledged, F.IN_ORDER),
-        tableEntries: has(this.acknowledged, F.INDIRECT_DESC) ? (options.tableEntries ?? 0) : 0,
-        firstIndex: options.firstIndex ?? 0,
-      });
-    this.rx = queue(VSOCK_QUEUE.rx);
-    this.tx = queue(VSOCK_QUEUE.tx);
-    this.event = options.queues === 3 ? queue(VSOCK_QUEUE.event, 8) : undefined;
+    this.rx = this.#makeQueue(VSOCK_QUEUE.rx);
+    this.tx = this.#makeQueue(VSOCK_QUEUE.tx);
+    this.event = options.queues === 3 ? this.#makeQueue(VSOCK_QUEUE.event, EVENT_QUEUE_SIZE) : undefined;
+  }
+
+  #makeQueue<Owner>(index: number, size = this.#options.queueSize ?? DEFAULT_QUEUE_SIZE): RawQueue<Owner> {
+    const { tableEntries = 0, firstIndex = 0 } = this.#options;
+    return new RawQueue<Owner>(this.memory, {
+      index,
+      size,
+      packed: has(this.acknowledged, F.RING_PACKED),
+      eventIdx: has(this.acknowledged, F.EVENT_IDX),
+      inOrder: has(this.acknowledged, F.IN_ORDER),
+      tableEntries: has(this.acknowledged, F.INDIRECT_DESC) ? tableEntries : 0,
+      firstIndex,
+    });
+  }
+
+  /** A new driver: rings in other memory, from the start. The device has been stopped. */
+  renewRings(): void {
+    for (const queue of this.queues) queue.close();
+    this.rx = this.#makeQueue(VSOCK_QUEUE.rx);
+    this.tx = this.#makeQueue(VSOCK_QUEUE.tx);
+    if (this.event !== undefined) this.event = this.#makeQueue(VSOCK_QUEUE.event, EVENT_QUEUE_SIZE);
+    this.#connections.clear();
+    this.inbox.length = 0;
   }
 
   /** The queues that the device gets, by number. */
@@ -112,7 +128,7 @@ export class RawGuest {
     }
     this.cid = this.#context.cidOf(session);
     const wanted = translated ? ([...features, "ACCESS_PLATFORM"] as const) : features;
-    this.acknowledged = session.acknowledge(offered, wanted);
+    this.acknowledged = session.acknowledge(offered, wanted, this.#options.omits);
   }
 
   #servesMisses(session: TracedSession): TracedSession["onMiss"] {
@@ -126,7 +142,12 @@ export class RawGuest {
 
   /** Memory, rings, enable: the device may begin. */
   start(): void {
-    this.shareMemory();
+    this.startWith(() => this.shareMemory());
+  }
+
+  /** The same with memory that is shared in the case's own way. */
+  startWith(share: () => void): void {
+    share();
     for (const queue of this.queues) this.setUpRing(queue);
     for (const queue of this.queues) this.enableRing(queue, true);
     const { domain } = this.memory;
@@ -147,8 +168,8 @@ export class RawGuest {
       size: queue.size,
       base,
       addresses: this.addressesOf(queue),
-      kickFd: queue.kickFd,
-      callFd: queue.callFd,
+      kickFd: queue.hasKickFd ? queue.kickFd : undefined,
+      callFd: queue.hasCallFd ? queue.callFd : undefined,
       errorFd: queue.errorFd,
     });
   }
@@ -166,9 +187,16 @@ export class RawGuest {
     return has(this.acknowledged, F.RING_PACKED) ? 0x8000_8000 : queue.firstIndex;
   }
 
-  enableRing(queue: RawQueue<unknown>, enabled: boolean): void {
+  /** Waits until it is so, as QEMU does (`vhost_user_set_vring_enable`). */
+  enableRing({ index }: RawQueue<unknown>, enabled: boolean): void {
     // Without bit 30 rings are enabled from the start, and there is no such message.
-    if (has(this.acknowledged, F.PROTOCOL_FEATURES)) this.session.setVringEnable(queue.index, enabled);
+    if (!has(this.acknowledged, F.PROTOCOL_FEATURES)) return;
+    const { session } = this;
+    const { needReply } = session;
+    session.needReply = true;
+    session.setVringEnable(index, enabled);
+    session.needReply = needReply;
+    if (!session.negotiated("REPLY_ACK")) session.getFeatures();
   }
 
   /** The driver begins: asks for signals and gives the device its buffers. */
@@ -247,6 +275,48 @@ export class RawGuest {
     this.#context.evidence.add("guest", describePacket(header));
     const isAdded = this.tx.add(pieces.map(asBuffer), [], pieces);
     this.#context.expect.that(isAdded, "the device returns transmit buffers", "the transmit ring is full");
+  }
+
+  /** Sends a packet of data out of a block of the case's choice, header and payload in one buffer. */
+  async sendFrom(block: Block, connection: RawConnection, payload: Uint8Array): Promise<void> {
+    await this.room();
+    const header = connection.headerFor(Op.RW, payload.length);
+    header.write(new DataView(block.view.buffer, block.view.byteOffset), 0);
+    block.view.set(payload, HEADER_BYTES);
+    this.#context.evidence.add("guest", `${describePacket(header)}, at 0x${block.bus.toString(16)}`);
+    this.tx.add([asBuffer(block)], [], [block]);
+    this.tx.flush();
+  }
+
+  /**
+   * Puts a packet of data into the transmit ring without showing it to the device; `change` may rewrite its first
+   * descriptor. In one buffer if `isJoined`, else as header and payload.
+   */
+  putPacket(
+    connection: RawConnection,
+    payload: Uint8Array,
+    change?: (head: number) => void,
+    isJoined = false,
+  ): void {
+    const header = connection.headerFor(Op.RW, payload.length);
+    const block = this.memory.allocate(HEADER_BYTES + payload.length);
+    header.write(new DataView(block.view.buffer, block.view.byteOffset), 0);
+    block.view.set(payload, HEADER_BYTES);
+    this.#context.evidence.add("guest", describePacket(header));
+    const { bus: address } = block;
+    const cut = [
+      { address, length: HEADER_BYTES },
+      { address: address + BigInt(HEADER_BYTES), length: payload.length },
+    ];
+    const head = this.tx.ring.add(isJoined ? [asBuffer(block)] : cut, []);
+    this.#context.expect.that(head >= 0, "the case does not overfill its transmit ring");
+    change?.(head);
+  }
+
+  /** Gives the device a receive chain of blocks of the case's choice. */
+  postAt(...pieces: readonly Block[]): void {
+    this.#give({ pieces });
+    this.rx.flush();
   }
 
   /** Waits until so many descriptors of the transmit ring are free. */
@@ -367,6 +437,11 @@ export class RawGuest {
   resume(bases: readonly number[]): void {
     for (const [index, queue] of this.queues.entries()) this.setUpRing(queue, bases[index]);
     for (const queue of this.queues) this.enableRing(queue, true);
+  }
+
+  /** A VMM that starts a device kicks its rings: it may have missed one. */
+  kickAll(): void {
+    for (const queue of this.queues) queue.kick();
   }
 
   close(): void {

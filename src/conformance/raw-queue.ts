@@ -4,7 +4,7 @@
  */
 import { closeSync } from "node:fs";
 import { createEventfd, drainEventfd, signalEventfd } from "../linux/eventfd.js";
-import { DESC_BYTES, placeSplitQueue } from "../virtqueue/layout.js";
+import { DESC_BYTES, placeSplitQueue, usedRingOffset } from "../virtqueue/layout.js";
 import { PackedDriverQueue } from "../virtqueue/packed-driver-queue.js";
 import { placePackedQueue } from "../virtqueue/packed-layout.js";
 import { type BusBuffer, SplitDriverQueue } from "../virtqueue/split-driver-queue.js";
@@ -47,6 +47,11 @@ export class RawQueue<Owner> {
   kicks = 0;
   /** Take what was returned without waiting for a signal. */
   polls = false;
+  /** Nobody takes its signals and used buffers: the case looks by itself. */
+  isLeftAlone = false;
+  /** False: the device is told that there is no such eventfd, and polls, or is polled. */
+  hasKickFd = true;
+  hasCallFd = true;
   /** False: leave the device's wish for kicks out of account and never ask to be notified. */
   wantsCalls = true;
   readonly #owners = new Map<number, Owner>();
@@ -74,6 +79,14 @@ export class RawQueue<Owner> {
     this.ring = packed
       ? new PackedDriverQueue({ ...shared, driverEvent: host + avail, deviceEvent: host + used })
       : new SplitDriverQueue({ ...shared, avail: host + avail, used: host + used, firstIndex });
+    if (!packed) this.#leaveAvailEvent();
+  }
+
+  /** A driver that has been running finds where the device last asked for a kick: at the buffer to come. */
+  #leaveAvailEvent(): void {
+    const { view } = this.block;
+    const data = new DataView(view.buffer, view.byteOffset);
+    data.setUint16(this.areas.used + usedRingOffset(this.size), this.firstIndex, true);
   }
 
   /** The ring as a split one, every field of it. */
@@ -136,6 +149,7 @@ export class RawQueue<Owner> {
 
   /** Everything that the device has returned, once it has signalled; then asks for the next signal. */
   collect(): Returned<Owner>[] {
+    if (this.isLeftAlone) return [];
     if (this.takeCall()) this.#isDue = true;
     if (!this.#isDue && !this.polls) return [];
     const all: Returned<Owner>[] = [];

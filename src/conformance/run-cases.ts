@@ -83,7 +83,7 @@ class Run {
 
   async #tried(one: ConformanceCase, offer: Offer): Promise<Verdict> {
     const limitMs = one.limitMs ?? DEFAULT_LIMIT_MS;
-    const context = new CaseContext(this.#target, offer, limitMs);
+    const context = new CaseContext(this.#target, offer, limitMs, async () => this.#process?.ensure());
     try {
       await within(one.run(context), limitMs);
       return { status: "passed", detail: "", seen: [] };

@@ -2,12 +2,20 @@
 import type { ConformanceCase } from "../case.js";
 import { MEMORY_CASES } from "./memory.js";
 import { RING_CASES } from "./rings.js";
+import { RING_NOTIFY_CASES } from "./rings-notify.js";
+import { RING_PACKED_CASES } from "./rings-packed.js";
+import { RING_STOP_CASES } from "./rings-stop.js";
 import { SESSION_CASES } from "./session.js";
+import { SESSION_ERROR_CASES } from "./session-errors.js";
 import { TRANSLATION_CASES } from "./translation.js";
 
 export const CASES: readonly ConformanceCase[] = [
   ...SESSION_CASES,
+  ...SESSION_ERROR_CASES,
   ...MEMORY_CASES,
   ...RING_CASES,
+  ...RING_NOTIFY_CASES,
+  ...RING_STOP_CASES,
+  ...RING_PACKED_CASES,
   ...TRANSLATION_CASES,
 ];
