@@ -18,7 +18,7 @@ import { silentLogger } from "../../src/log/logger.js";
 import { builtinVmm } from "../../src/profiles/builtin.js";
 import type { VmmProfile } from "../../src/profiles/vmm-profile.js";
 import { BackendSession } from "../../src/vhost/backend-session.js";
-import { mask, PROTOCOL_F } from "../../src/virtio/index.js";
+import { F, has, mask, PROTOCOL_F } from "../../src/virtio/index.js";
 import { FrontEnd } from "../../src/vmm/front-end.js";
 import { machineFor } from "../../src/vmm/virtual-machine.js";
 import { DEFAULT_LIMITS } from "../../src/vsock/limits.js";
@@ -44,6 +44,11 @@ const withQueues: VmmProfile = {
   queues: 3,
   protocolFeatures: qemu.protocolFeatures | mask(PROTOCOL_F.LOG_SHMFD),
 };
+/** With `packed=on`. */
+const packed: VmmProfile = {
+  ...withQueues,
+  offer: { ...qemu.offer, own: qemu.offer.own | mask(F.RING_PACKED) },
+};
 export const MODES: Readonly<Record<string, Mode>> = {
   "user addresses": { kind: "direct", profile: withQueues },
   "guest-physical addresses": {
@@ -57,6 +62,8 @@ export const MODES: Readonly<Record<string, Mode>> = {
   "an IOTLB, with a vIOMMU": { kind: "viommu", profile: withQueues },
   "an IOTLB, where addresses are passed through": { kind: "passthrough", profile: withQueues },
   "a restricted pool": { kind: "restricted", profile: withQueues },
+  "user addresses, packed rings": { kind: "direct", profile: packed },
+  "an IOTLB, with a vIOMMU, packed rings": { kind: "viommu", profile: packed },
 };
 
 export class Bench {
@@ -105,6 +112,7 @@ export class Bench {
     });
     const choice = chooseFeatures(kind, this.frontEnd.initialize(), { unknownBits: 0n });
     assert.ok(choice.ok);
+    assert.equal(has(choice.acknowledged, F.RING_PACKED), profile === packed);
     this.driver = new VsockDriver({
       platform: this.platform,
       loop: this.guestLoop,

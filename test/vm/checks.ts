@@ -93,7 +93,13 @@ export async function hostSpeaksFirst(
 }
 
 /** Opens one connection from the named side, with `talk` at the guest's end. */
-async function talk(lab: Lab, from: "guest" | "host", port: number, turn: "first" | "last", bytes: number) {
+export async function talk(
+  lab: Lab,
+  from: "guest" | "host",
+  port: number,
+  turn: "first" | "last",
+  bytes: number,
+) {
   if (from === "host") {
     const job = await lab.guest.serve("talk", "accept", port, turn, bytes, port);
     return { socket: await lab.host.connect(port), job };

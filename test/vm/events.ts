@@ -3,6 +3,8 @@
  * that appears while it runs. Each is a check of its own; kinds.ts says which guest gets which.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { builtinGuest } from "../../src/profiles/builtin.js";
 import type { GuestProfile } from "../../src/profiles/guest-profile.js";
@@ -14,11 +16,12 @@ import {
   guestSpeaksFirst,
   hostSpeaksFirst,
   mebibyte,
+  talk,
 } from "./checks.js";
 import { over } from "./host.js";
 import type { GuestKind } from "./kinds.js";
 import type { Lab } from "./lab.js";
-import { until } from "./waiting.js";
+import { until, within } from "./waiting.js";
 
 const driver = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport";
 const pageBytes = 4096;
@@ -58,8 +61,76 @@ async function interrupted(
 }
 
 const transferBytes = 16 * mebibyte;
+const pauses = 30;
+
+/** Each byte that comes back took a kick in one direction and a notification in the other. */
+async function keepsKicks(lab: Lab): Promise<void> {
+  const device = await virtioDevice(lab);
+  const [features] = await lab.guest.lines("cat", `/sys/bus/virtio/devices/${device}/features`);
+  assert.equal(features?.[29], "1", "VIRTIO_F_EVENT_IDX");
+  const port = lab.freshPort();
+  const server = await lab.guest.serve("echo-server", port);
+  const socket = await lab.host.connect(port);
+  for (let round = 0; round < pauses; round++) {
+    const sent = Buffer.from([round]);
+    const answer = once(socket, "data");
+    const paused = lab.qmp.run("stop");
+    socket.write(sent);
+    await paused;
+    await lab.qmp.run("cont");
+    const [received] = (await within(answer, `the answer of round ${round}`)) as [Buffer];
+    assert.deepEqual(received, sent);
+  }
+  socket.destroy();
+  await lab.guest.kill(server);
+}
+
+/** How often threads of the device have been switched to and from, in the order of their numbers. */
+function switches(lab: Lab): number[] {
+  const tasks = `/proc/${lab.device.program.child.pid}/task`;
+  return readdirSync(tasks).map((task) => {
+    const counts = readFileSync(`${tasks}/${task}/status`, "utf8").match(/ctxt_switches:\s+\d+/g) ?? [];
+    return counts.reduce((sum, line) => sum + Number(line.split(":")[1]), 0);
+  });
+}
+
+/** A thread that spins is switched to again and again, and one that is woken as well. */
+async function rests(lab: Lab): Promise<void> {
+  const { socket, job } = await talk(lab, "host", lab.freshPort(), "last", 0);
+  const part = Buffer.alloc(65536);
+  const more = (error?: Error | null): void => {
+    if (!error && !socket.destroyed) socket.write(part, more);
+  };
+  more();
+  await until("data flows", () => (socket.bytesWritten > mebibyte ? true : undefined));
+  await lab.qmp.run("stop");
+  // Until the host's socket is full and nothing more comes: then for twenty looks in a row, or never.
+  const looks = 20;
+  let before = switches(lab);
+  let still = 0;
+  await until("the device rests", () => {
+    const now = switches(lab);
+    still = now.every((count, index) => count === before[index]) ? still + 1 : 0;
+    before = now;
+    return still === looks ? true : undefined;
+  });
+  const written = socket.bytesWritten;
+  await lab.qmp.run("cont");
+  await until("data flows again", () => (socket.bytesWritten > written + mebibyte ? true : undefined));
+  socket.destroy();
+  await lab.guest.kill(job);
+}
+
+/** So the dirty log of a real VMM cannot be looked at: docs/testing.md. A QEMU that does migrate it fails this check. */
+async function staysHere(lab: Lab): Promise<void> {
+  await assert.rejects(lab.qmp.run("migrate", { uri: "exec:cat > /dev/null" }), /non-migratable device/);
+  await echoFromHost(lab);
+}
 
 const stopCont: Check[] = [
+  { name: "thirty times stop and cont around one byte lose no kick", run: keepsKicks },
+  { name: "a stopped machine leaves the device at rest, however much waits for it", run: rests },
+  { name: "QEMU refuses to migrate the device, and the guest goes on", run: staysHere },
   {
     name: "stop and cont while the guest sends 16 MiB lose nothing",
     run: (lab) =>
