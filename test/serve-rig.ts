@@ -59,6 +59,8 @@ async function finished(child: ChildProcessByStdio<null, Readable, Readable>): P
 export class ServeRig {
   readonly directory = mkdtempSync(join(tmpdir(), "bit33-serve-"));
   readonly log: LogLine[] = [];
+  /** Of the program that is started, beside what this process has. */
+  environment: NodeJS.ProcessEnv = {};
   readonly #machines = new Set<VirtualMachine>();
   readonly #servers = new Set<Server>();
   #child: ChildProcess | undefined;
@@ -77,6 +79,7 @@ export class ServeRig {
     const vms = cids.flatMap((cid) => ["--vm", this.vmOption(cid)]);
     const child = spawn(process.execPath, [MAIN, "serve", ...vms, "--log-format", "json", ...options], {
       stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, ...this.environment },
     });
     this.#child = child;
     this.#exit = once(child, "exit");

@@ -49,6 +49,10 @@ export const MANY_VMS_OPTIONS = {
 export const ISOLATIONS = ["thread", "process"] as const;
 export type Isolation = (typeof ISOLATIONS)[number];
 
+/** By Landlock; `auto`: if the kernel has it. */
+export const CONFINES = ["auto", "on", "off"] as const;
+export type Confine = (typeof CONFINES)[number];
+
 export const PROCESS_OPTIONS = {
   fd: { argument: "N", help: "use the inherited descriptor N as the vhost-user socket; needs no --socket" },
   "print-capabilities": { help: "print what this back-end is, as JSON, and exit" },
@@ -68,6 +72,10 @@ export const PROCESS_OPTIONS = {
   isolate: {
     argument: ISOLATIONS.join("|"),
     help: "where each VM's device runs; process if the guests distrust each other (default thread)",
+  },
+  confine: {
+    argument: CONFINES.join("|"),
+    help: "whether the processes of --isolate process may open only what they need (default auto: if the kernel can)",
   },
   user: {
     argument: "NAME|UID[:GROUP]",
@@ -99,6 +107,7 @@ export interface ServeRequest {
   /** Path of the control socket. */
   readonly control: string | undefined;
   readonly isolate: Isolation;
+  readonly confine: Confine;
   readonly user: User | undefined;
 }
 
@@ -112,6 +121,7 @@ export async function readServeRequest(argv: readonly string[]): Promise<ServeRe
   const fdOption = find("fd");
   const fd = fdOption && readFd(fdOption);
   const [metrics, control, isolate, user] = ["metrics", "control", "isolate", "user"].map(find);
+  const isolation = isolate ? readChoice(settingOf(isolate), ISOLATIONS) : "thread";
   if (control !== undefined && fdOption !== undefined) {
     const problem =
       "--control cannot be combined with --fd, which serves one VM and ends with it; leave one out";
@@ -126,7 +136,8 @@ export async function readServeRequest(argv: readonly string[]): Promise<ServeRe
     logFormat: logFormat ? readChoice(settingOf(logFormat), LOG_FORMATS) : "text",
     metrics: metrics && readListenAddress(settingOf(metrics)),
     control: control && readPath(settingOf(control)),
-    isolate: isolate ? readChoice(settingOf(isolate), ISOLATIONS) : "thread",
+    isolate: isolation,
+    confine: readConfine(find("confine"), isolation),
     user: user && readUser(settingOf(user)),
   };
 }
@@ -170,6 +181,16 @@ function singleVm(options: readonly GivenOption<string>[]): VmSettings {
   for (const option of options)
     settings.add(readSettingKey(option.name, option.typed), option.typed, settingOf(option));
   return settings;
+}
+
+/** A thread cannot be confined by itself: it shares memory with those that are not. */
+function readConfine(option: GivenOption<string> | undefined, isolation: Isolation): Confine {
+  const confine = option ? readChoice(settingOf(option), CONFINES) : "auto";
+  if (confine === "on" && isolation === "thread") {
+    const problem = "--confine is about the processes of VMs; add --isolate process, or leave it out";
+    throw new UsageError("option-conflict", problem);
+  }
+  return confine;
 }
 
 function settingOf({ typed, value }: GivenOption<string>) {

@@ -69,7 +69,7 @@ export async function serveCommand(
 
 async function serve(argv: readonly string[], dependencies: ServeDependencies): Promise<number> {
   const request = await readServeRequest(argv);
-  const { configs, fd, logLevel, logFormat, isolate, user } = request;
+  const { configs, fd, logLevel, logFormat, isolate, confine, user } = request;
   const log = createLogger({ level: logLevel, sink: lineSink(logFormat, dependencies.logOutput) });
   // Before the start, so that a signal during it is not lost.
   const stop = dependencies.waitForStop();
@@ -80,6 +80,7 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
     device = await dependencies.startDevice(configs, {
       log,
       isolate,
+      confine,
       standing,
       ...(user === undefined ? {} : { claimed: () => becomeUser(user) }),
       ...(fd === undefined ? {} : { fd }),

@@ -81,6 +81,8 @@ export type StartErrorCode =
   | "bind-failed"
   /** The process may not become the user that it was told to. */
   | "user-not-changed"
+  /** The kernel has no Landlock. */
+  | "confinement-missing"
   /** Nobody serves on a control socket. */
   | "control-unreachable"
   /** `--fd` is a socket, but not one that can carry vhost-user. */

@@ -11,7 +11,7 @@ import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
 import { levelOf } from "./device-thread.js";
-import type { FromProcess, ToProcess } from "./process-messages.js";
+import type { ConfinedStart, FromProcess, ToProcess } from "./process-messages.js";
 import { closeSockets, type VmSockets } from "./vm-sockets.js";
 
 /** The delay doubles with each death, up to the longest; a process that has served so long begins anew. */
@@ -29,10 +29,13 @@ export class DeviceProcess implements DeviceRunner {
   readonly #config: VmConfig;
   readonly #sockets: VmSockets;
   readonly #log: Logger;
+  readonly #confined: boolean;
   readonly #questions = new Questions<RunnerFigures>();
   #child: ChildProcess | undefined;
   #wasReady = false;
   #stopping = false;
+  /** Its descriptors are closed. */
+  #over = false;
   #nextDelayMs = FIRST_RESTART_MS;
   #startedAtMs = 0;
   #restartTimer: NodeJS.Timeout | undefined;
@@ -43,8 +46,9 @@ export class DeviceProcess implements DeviceRunner {
     reject: () => {},
   };
 
-  /** Takes over the descriptors of `sockets`, and closes them at its end. */
-  constructor(config: VmConfig, sockets: VmSockets, log: Logger) {
+  /** Takes over the descriptors of `sockets`, and closes them at its end. `confined`: with Landlock (`confined-entry.ts`). */
+  constructor(config: VmConfig, sockets: VmSockets, log: Logger, confined: boolean) {
+    this.#confined = confined;
     this.#config = config;
     this.#sockets = sockets;
     this.#log = log;
@@ -63,7 +67,7 @@ export class DeviceProcess implements DeviceRunner {
     const { vmm, hybridFd, seqpacketFd } = this.#sockets;
     const inherited = seqpacketFd === undefined ? [vmm.fd, hybridFd] : [vmm.fd, hybridFd, seqpacketFd];
     this.#startedAtMs = performance.now();
-    const child = spawn(process.execPath, [fileURLToPath(new URL("./process-entry.js", import.meta.url))], {
+    const child = spawn(process.execPath, this.#arguments(inherited.length), {
       // Standard error for what node itself has to say when it dies.
       stdio: ["ignore", "ignore", "inherit", "ipc", ...inherited],
     });
@@ -74,6 +78,23 @@ export class DeviceProcess implements DeviceRunner {
     child.on("exit", (code, signal) =>
       this.#gone(child, signal === null ? `it ended with status ${code}` : `it was ended by ${signal}`),
     );
+  }
+
+  #arguments(descriptors: number): string[] {
+    const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+    if (!this.#confined) return [file("./process-entry.js")];
+    const targets = this.#config.forwards.map(({ target }) => target);
+    const tcpPorts = targets.flatMap((target) => (target.kind === "tcp" ? [target.port] : []));
+    return [file("./confined-entry.js"), JSON.stringify({ tcpPorts, descriptors } satisfies ConfinedStart)];
+  }
+
+  /** The process listens. */
+  #tellStart(): void {
+    if (this.#stopping) {
+      this.#send({ kind: "close" });
+      return;
+    }
+    const { vmm, seqpacketFd } = this.#sockets;
     this.#send({
       kind: "start",
       config: this.#config,
@@ -85,6 +106,9 @@ export class DeviceProcess implements DeviceRunner {
 
   #receive(message: FromProcess): void {
     switch (message.kind) {
+      case "here":
+        this.#tellStart();
+        return;
       case "log":
         this.#log.log(message.entry);
         return;
@@ -138,6 +162,8 @@ export class DeviceProcess implements DeviceRunner {
   }
 
   #end(failure?: Error): void {
+    if (this.#over) return;
+    this.#over = true;
     closeSockets(this.#sockets);
     if (failure === undefined) this.#settle.resolve();
     else this.#settle.reject(failure);

@@ -2,6 +2,8 @@
  * Starts and stops the devices of one process, from its main thread. How they are kept is `fleet.ts`'s business, what a
  * device does its Worker's (`worker.ts`).
  */
+import { StartError } from "../config/errors.js";
+import { landlockVersion } from "../linux/landlock.js";
 import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { Fleet } from "./fleet.js";
@@ -13,6 +15,8 @@ export interface StartOptions {
   readonly fd?: number;
   /** Whether each VM's device runs in a thread (the default) or in a process of its own. */
   readonly isolate?: "thread" | "process";
+  /** Whether those processes are confined with Landlock: `auto` (the default) if the kernel can. */
+  readonly confine?: "auto" | "on" | "off";
   /** Called once the sockets of the first VMs are made, and before any device runs. What it throws ends the start. */
   readonly claimed?: () => void;
   /** Goes on serving when no VM is left, since others may be added. */
@@ -41,9 +45,20 @@ export interface RunningDevice {
  */
 export async function startDevice(
   configs: readonly VmConfig[],
-  { log, fd, claimed, isolate = "thread", standing = false }: StartOptions,
+  { log, fd, claimed, isolate = "thread", confine = "auto", standing = false }: StartOptions,
 ): Promise<RunningDevice> {
-  const fleet = new Fleet({ log, isolate, standing });
+  const confined = isolate === "process" && confine !== "off" && mayConfine(log, confine === "on");
+  const fleet = new Fleet({ log, isolate, confined, standing });
   await fleet.add(configs, fd, claimed);
   return fleet;
+}
+
+/** Whether the kernel can confine. If not, that is the end if it `must`, and is logged otherwise. */
+function mayConfine(log: Logger, must: boolean): boolean {
+  if (landlockVersion() > 0) return true;
+  const problem = "this kernel has no Landlock, or it is switched off (lsm= on its command line)";
+  if (must) throw new StartError("confinement-missing", "--confine", `${problem}; leave the option out`);
+  const message = `${problem}: the processes of VMs may open whatever this user may`;
+  log.log({ event: "not-confined", message });
+  return false;
 }

@@ -16,6 +16,8 @@ import { claimSockets, releaseSockets, removeSocketFiles, type VmSockets } from 
 export interface FleetOptions {
   readonly log: Logger;
   readonly isolate: "thread" | "process";
+  /** Whether the processes of VMs are confined. */
+  readonly confined: boolean;
   /** Goes on without any VM, since others may be added. */
   readonly standing: boolean;
 }
@@ -75,8 +77,11 @@ export class Fleet {
   }
 
   #start(config: VmConfig, sockets: VmSockets): Member {
-    const Runner = this.#options.isolate === "process" ? DeviceProcess : DeviceThread;
-    const runner = new Runner(config, sockets, this.#options.log);
+    const { isolate, confined, log } = this.#options;
+    const runner: DeviceRunner =
+      isolate === "process"
+        ? new DeviceProcess(config, sockets, log, confined)
+        : new DeviceThread(config, sockets, log);
     const gone = runner.ended
       .catch((reason: unknown) => {
         this.#failure ??= { reason };

@@ -62,6 +62,7 @@ process.on("message", (message: ToProcess) => {
   else if (message.kind === "figures") void answer(message.id);
   else close();
 });
+post({ kind: "here" });
 process.on("disconnect", () => {
   if (!stopping) close();
 });

@@ -3,8 +3,19 @@ import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { RunnerFigures } from "./device-runner.js";
 
+/** Where node's channel is in the VM's process. */
+export const CHANNEL_FD = 3;
+
 /** The VM's sockets are inherited from this number on: the VMM's, the host programs', the seqpacket one if there is one. */
 export const FIRST_INHERITED_FD = 4;
+
+/** The argument of `confined-entry.ts`. */
+export interface ConfinedStart {
+  /** TCP ports that connections are forwarded to. */
+  readonly tcpPorts: readonly number[];
+  /** How many descriptors are inherited. */
+  readonly descriptors: number;
+}
 
 export type ToProcess =
   /** The first message. */
@@ -20,6 +31,8 @@ export type ToProcess =
   | { readonly kind: "close" };
 
 export type FromProcess =
+  /** The first message: it listens, and waits for the start. */
+  | { readonly kind: "here" }
   | { readonly kind: "ready" }
   | { readonly kind: "log"; readonly entry: LogEntry }
   | { readonly kind: "figures"; readonly id: number; readonly answer: RunnerFigures | undefined }

@@ -52,6 +52,8 @@ export const libcCalls = {
   recvmsg: bind<[A, A, A]>("int64_t recvmsg(int, int64_t, int)"),
   // Variadic in C, as fcntl.
   prctl: bind<[A, A, A, A, A]>("int prctl(int, int64_t, int64_t, int64_t, int64_t)"),
+  // Variadic in C, as fcntl. Only for calls that libc has no name for.
+  syscall: bind<[A, A, A, A, A]>("int64_t syscall(int64_t, int64_t, int64_t, int64_t, int64_t)"),
   umask: bind<[A]>("unsigned int umask(unsigned int)"),
   clock_gettime: bind<[A, A]>("int clock_gettime(int, int64_t)"),
 } as const;
@@ -60,6 +62,13 @@ export const libcCalls = {
 export const memfdCreate = libc.func("int memfd_create(const char *, unsigned int)") as unknown as (
   name: string,
   flags: number,
+) => number;
+
+/** Its strings are strings, too; each list ends with null. Returns only if it fails. */
+export const execve = libc.func("int execve(const char *, const char **, const char **)") as unknown as (
+  file: string,
+  argv: (string | null)[],
+  environment: (string | null)[],
 ) => number;
 
 /** The calling thread's errno. Valid only straight after a call that failed. */

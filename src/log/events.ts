@@ -129,6 +129,10 @@ export const EVENTS = {
     level: "info",
     text: "A host program connected to the `uds-path` socket but did not send a valid `CONNECT <port>` line, or left before it was complete.",
   },
+  "not-confined": {
+    level: "warn",
+    text: "With `--isolate process`: the kernel has no Landlock, or it is switched off, so the processes of VMs are not confined to the files that they need. Everything else works. Logged once at start; `--confine off` says that it is known, `--confine on` makes it an error.",
+  },
   "process-died": {
     level: "error",
     text: "With `--isolate process`: the process of one VM's device ended although nobody had asked it to, by the signal or status in the record. Its connections and its VMM's session are lost; the other VMs go on. It is started again after the delay in the record, on the same sockets, so that a VMM that connects again is served; a VM whose vhost-user socket was inherited as a connected one is not.",
