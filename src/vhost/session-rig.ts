@@ -8,6 +8,7 @@ import { EPOLLIN } from "../linux/epoll.js";
 import { EventLoop } from "../linux/event-loop.js";
 import { createEventfd, drainEventfd, signalEventfd } from "../linux/eventfd.js";
 import { createMemfd, mapShared, view } from "../linux/mapping.js";
+import type { Timers } from "../linux/timers.js";
 import { socketPair } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
@@ -196,11 +197,20 @@ export class GuestRam {
   }
 }
 
+/** What a test brings of its own. */
+export interface RigParts {
+  readonly watcher?: AccessWatcher;
+  /** Stays the test's. */
+  readonly ram?: GuestRam;
+  readonly timers?: Timers;
+}
+
 export class Rig {
-  readonly loop = new EventLoop();
-  readonly device = new EchoDevice(this.loop);
+  readonly loop: EventLoop;
+  readonly device: EchoDevice;
   readonly logged: LogRecord[] = [];
-  readonly ram = new GuestRam();
+  readonly ram: GuestRam;
+  readonly #ownsRam: boolean;
   readonly session: BackendSession;
   readonly fe: FrontEndSession;
   readonly misses: IotlbMessage[] = [];
@@ -211,7 +221,11 @@ export class Rig {
   readonly errors = [createEventfd(), createEventfd(), createEventfd()];
   readonly drivers: SplitDriverQueue<string>[] = [];
 
-  constructor(policy: Partial<SessionPolicy> = {}, watcher?: AccessWatcher) {
+  constructor(policy: Partial<SessionPolicy> = {}, { watcher, ram, timers }: RigParts = {}) {
+    this.ram = ram ?? new GuestRam();
+    this.#ownsRam = ram === undefined;
+    this.loop = new EventLoop(undefined, timers);
+    this.device = new EchoDevice(this.loop);
     const [ours, theirs] = socketPair();
     const log = createLogger({ level: "debug", sink: (record) => void this.logged.push(record) });
     const { loop, device } = this;
@@ -330,7 +344,7 @@ export class Rig {
   close(): void {
     this.session.end("the test is over");
     this.fe.close();
-    this.ram.close();
+    if (this.#ownsRam) this.ram.close();
     for (const fd of [...this.kicks, ...this.calls, ...this.errors]) closeSync(fd);
     this.loop.close();
   }
@@ -340,10 +354,10 @@ export class Rig {
 export function withRig(
   policy: Partial<SessionPolicy>,
   body: (rig: Rig) => void,
-  watcher?: AccessWatcher,
+  parts: RigParts = {},
 ): void {
   const before = openDescriptors();
-  const rig = new Rig(policy, watcher);
+  const rig = new Rig(policy, parts);
   try {
     body(rig);
   } finally {

@@ -34,7 +34,7 @@ test("a watcher hears of rings by their user address and of buffers by their gue
       assert.ok(watcher.seen.includes(`ring uva ${at(GPA_BASE, rig.ram.offsetOf(0))}`));
       assert.ok(watcher.seen.includes(`buffer gpa ${at(GPA_BASE, 0x100000)}`));
     },
-    watcher,
+    { watcher },
   );
 });
 
@@ -50,7 +50,7 @@ test("what a watcher denies, the device does not get: the ring breaks, and the r
       assert.deepEqual(rig.received(1), []);
       assert.match(rig.log("ring-broken")[0].message, /that page is private/);
     },
-    watcher,
+    { watcher },
   );
 });
 
@@ -66,6 +66,6 @@ test("a watcher hears of what the IOTLB lacks, and where the address leads once 
       assert.ok(watcher.missing.includes(`ring iova ${at(IOVA_BASE, rig.ram.offsetOf(1))}`));
       assert.ok(watcher.seen.includes(`buffer iova ${at(GPA_BASE, 0x100000)}`));
     },
-    watcher,
+    { watcher },
   );
 });
