@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { checks } from "./checks.js";
 import { eventsOf, negotiation } from "./events.js";
+import { inspection, isInspected } from "./interposer.js";
 import { type GuestKind, guestKinds } from "./kinds.js";
 import { Lab } from "./lab.js";
 import { messageChecks } from "./messages.js";
@@ -32,6 +33,7 @@ function checksOf(kind: GuestKind) {
     ...eventsOf(kind),
     ...messageChecks(kind),
     ...checks,
+    ...(isInspected(kind) ? [inspection] : []),
   ];
 }
 

@@ -22,6 +22,8 @@ export interface GuestKind {
   translation: TranslationMode;
   /** The guest's rings are packed ones. */
   packed?: boolean;
+  /** `bit33 inspect` stands between QEMU and the device. */
+  inspected?: boolean;
   /** The built-in guest profile that describes it. */
   profile?: string;
   /** The type of the IOMMU group of the device in the guest, if it is in one. */
@@ -117,4 +119,27 @@ export const guestKinds: GuestKind[] = [
   kind("stop and cont", direct, { events: ["stop-cont"] }),
   kind("driver unbind and bind", direct, { events: ["unbind-bind"] }),
   kind("reboot", direct, { reboots: true, events: ["reboot"] }),
+  kind("plain, inspected", direct, { profile: "plain", inspected: true, events: ["stop-cont"] }),
+  kind("virtio-iommu, inspected", virtioIommu, {
+    profile: "viommu-strict",
+    iommuDomain: "DMA",
+    append: "iommu.strict=1",
+    inspected: true,
+    events: ["stop-cont", "unbind-bind"],
+  }),
+  kind("intel-iommu, iommu.strict=1, inspected", intelIommu, {
+    profile: "viommu-strict",
+    append: "iommu.strict=1",
+    iommuDomain: "DMA",
+    reboots: true,
+    inspected: true,
+    events: ["reboot"],
+  }),
+  kind("packed rings, inspected", direct, {
+    packed: true,
+    vsockOptions: ",packed=on",
+    profile: "plain",
+    inspected: true,
+    events: ["unbind-bind"],
+  }),
 ];

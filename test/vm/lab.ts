@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { Device } from "./device.js";
 import { Guest } from "./guest.js";
 import { Host } from "./host.js";
+import { Interposer, isInspected } from "./interposer.js";
 import type { GuestKind } from "./kinds.js";
 import { qemuProgram, readPrepared, vmFolder } from "./paths.js";
 import { Program } from "./program.js";
@@ -19,6 +20,8 @@ export class Lab {
   readonly guest: Guest;
   readonly host: Host;
   readonly logFolder: string;
+  /** What stands between QEMU and the device, in guests that are inspected. */
+  readonly interposer: Interposer | undefined;
   readonly #qemu: Program;
   readonly #folder: string;
   #qmp: Qmp | undefined;
@@ -32,8 +35,10 @@ export class Lab {
     /** Where the device's host sockets are. */
     readonly udsPath: string,
     logFolder: string,
+    interposer: Interposer | undefined,
   ) {
     this.kind = kind;
+    this.interposer = interposer;
     this.device = device;
     this.host = new Host(udsPath);
     this.logFolder = logFolder;
@@ -41,12 +46,13 @@ export class Lab {
     this.guest = new Guest((line) => this.#qemu.child.stdin.write(`${line}\n`));
     this.#qemu = new Program(
       "QEMU",
-      qemuCommand(kind, folder, logFolder),
+      qemuCommand(kind, folder, logFolder, vhostSocket(folder, interposer !== undefined)),
       join(logFolder, "guest.log"),
       (line) => this.guest.read(line),
     );
     this.#watch(this.#qemu, "QEMU");
     this.#watch(device.program, "the device");
+    if (interposer !== undefined) this.#watch(interposer.program, "the interposer");
   }
 
   /** Boots the guest and waits for its program. */
@@ -59,9 +65,17 @@ export class Lab {
     mkdirSync(logFolder, { recursive: true });
     // Short: a Unix socket's path holds 107 bytes.
     const folder = mkdtempSync(join(tmpdir(), "b33-"));
-    const device = new Device(join(folder, "vhost"), join(folder, "vsock"), join(logFolder, "device.log"));
+    const device = new Device(
+      vhostSocket(folder, false),
+      join(folder, "vsock"),
+      join(logFolder, "device.log"),
+    );
     await device.ready();
-    const lab = new Lab(kind, folder, device, join(folder, "vsock"), logFolder);
+    const interposer = isInspected(kind)
+      ? new Interposer(vhostSocket(folder, true), vhostSocket(folder, false), join(logFolder, "inspect.log"))
+      : undefined;
+    await interposer?.ready();
+    const lab = new Lab(kind, folder, device, join(folder, "vsock"), logFolder, interposer);
     try {
       await lab.alive(lab.guest.booted(1));
       lab.#qmp = await Qmp.open(join(folder, "qmp"));
@@ -102,15 +116,16 @@ export class Lab {
     }
   }
 
-  /** Ends both programs, QEMU first as a power cut would, and says how the device ended. */
+  /** Ends the programs, QEMU first as a power cut would, and says how the device ended, or the interposer if that went wrong. */
   async stop(): Promise<string> {
     this.#stopping = true;
     this.host.closeAll();
     this.#qmp?.close();
     await this.#qemu.stop();
+    const inspected = (await this.interposer?.program.stop()) ?? "exit status 0";
     const how = await this.device.program.stop();
     rmSync(this.#folder, { recursive: true, force: true });
-    return how;
+    return inspected === "exit status 0" ? how : `the interposer: ${inspected}`;
   }
 
   /** The ends of all logs, for a failure's report. */
@@ -119,11 +134,17 @@ export class Lab {
       const lines = readFileSync(join(this.logFolder, name), "utf8").trimEnd().split("\n");
       return `---- ${name}, last of ${lines.length} lines ----\n${lines.slice(-40).join("\n")}`;
     };
-    return ["device.log", "kernel.log", "guest.log"].map(tail).join("\n");
+    const inspected = this.interposer === undefined ? [] : ["inspect.log"];
+    return ["device.log", "kernel.log", "guest.log", ...inspected].map(tail).join("\n");
   }
 }
 
-function qemuCommand(kind: GuestKind, folder: string, logFolder: string): string[] {
+/** The device's own socket, or the one in front of it. */
+function vhostSocket(folder: string, isInspected: boolean): string {
+  return join(folder, isInspected ? "inspected" : "vhost");
+}
+
+function qemuCommand(kind: GuestKind, folder: string, logFolder: string, socket: string): string[] {
   const kernel = readPrepared().kernels[kind.kernel];
   const memoryMiB = kind.memoryMiB ?? 256;
   return [
@@ -138,7 +159,7 @@ function qemuCommand(kind: GuestKind, folder: string, logFolder: string): string
     ...["-qmp", `unix:${join(folder, "qmp")},server=on,wait=off`],
     ...(kind.reboots ? [] : ["-no-reboot"]),
     ...(kind.devices ?? []),
-    ...["-chardev", `socket,id=vsock,path=${join(folder, "vhost")}`],
+    ...["-chardev", `socket,id=vsock,path=${socket}`],
     ...["-device", `vhost-user-vsock-pci,chardev=vsock${kind.vsockOptions ?? ""}`],
     ...["-kernel", join(vmFolder, kernel.vmlinux), "-initrd", join(vmFolder, kernel.initrd)],
     // no_timer_check: on a busy host the emulated timer can be too late for the kernel's test of it, which panics.
