@@ -20,8 +20,8 @@ interface IoPage {
 export class IoDomain {
   /** MISSes that came, in order. */
   readonly misses: IotlbMessage[] = [];
-  /** While set, MISSes wait for `answerHeld`. */
-  isHolding = false;
+  /** Which MISSes wait for `answerHeld`. Default none. */
+  holds: (iova: bigint) => boolean = () => false;
   /** How many pages one UPDATE covers at most. QEMU sends page by page. */
   updatePages = 1;
   readonly #pages = new Map<bigint, IoPage>();
@@ -86,16 +86,21 @@ export class IoDomain {
   /** A MISS. True if it was answered with an UPDATE that the back-end took. */
   miss(miss: IotlbMessage): boolean {
     this.misses.push(miss);
-    if (this.isHolding) {
+    if (this.holds(miss.iova)) {
       this.#held.push(miss);
       return true;
     }
     return this.#answer(miss);
   }
 
+  /** How many MISSes wait. */
+  get heldCount(): number {
+    return this.#held.length;
+  }
+
   /** Answers what was held, in order, and what comes from now on at once. */
   answerHeld(): void {
-    this.isHolding = false;
+    this.holds = () => false;
     for (const miss of this.#held.splice(0)) this.#answer(miss);
   }
 

@@ -51,6 +51,8 @@ export type PacketFields = Partial<PacketHeader>;
 
 interface ReceiveChain {
   readonly pieces: readonly Block[];
+  /** What the device is told, if not of each piece. */
+  readonly buffers?: readonly BusBuffer[];
 }
 type TransmitChain = readonly Block[];
 
@@ -218,7 +220,7 @@ export class RawGuest {
 
   #give(chain: ReceiveChain): void {
     for (const { view } of chain.pieces) view.fill(0xa5);
-    const isAdded = this.rx.add([], chain.pieces.map(asBuffer), chain);
+    const isAdded = this.rx.add([], chain.buffers ?? chain.pieces.map(asBuffer), chain);
     this.#context.expect.that(isAdded, "the case does not overfill its receive ring");
   }
 
@@ -277,15 +279,26 @@ export class RawGuest {
     this.#context.expect.that(isAdded, "the device returns transmit buffers", "the transmit ring is full");
   }
 
-  /** Sends a packet of data out of a block of the case's choice, header and payload in one buffer. */
-  async sendFrom(block: Block, connection: RawConnection, payload: Uint8Array): Promise<void> {
-    await this.room();
-    const header = connection.headerFor(Op.RW, payload.length);
+  /** Writes a packet to the start of a block, and returns how long it is. */
+  write(header: PacketHeader, payload: Uint8Array, block: Block): number {
     header.write(new DataView(block.view.buffer, block.view.byteOffset), 0);
     block.view.set(payload, HEADER_BYTES);
     this.#context.evidence.add("guest", `${describePacket(header)}, at 0x${block.bus.toString(16)}`);
-    this.tx.add([asBuffer(block)], [], [block]);
+    return HEADER_BYTES + payload.length;
+  }
+
+  /** Gives the device a transmit chain of buffers of the case's choice. */
+  offer(buffers: readonly BusBuffer[]): void {
+    const isAdded = this.tx.add(buffers, [], []);
+    this.#context.expect.that(isAdded, "the case does not overfill its transmit ring");
     this.tx.flush();
+  }
+
+  /** Sends a packet of data out of a block of the case's choice, header and payload in one buffer. */
+  async sendFrom(block: Block, connection: RawConnection, payload: Uint8Array): Promise<void> {
+    await this.room();
+    const length = this.write(connection.headerFor(Op.RW, payload.length), payload, block);
+    this.offer([{ address: block.bus, length }]);
   }
 
   /**
@@ -298,11 +311,8 @@ export class RawGuest {
     change?: (head: number) => void,
     isJoined = false,
   ): void {
-    const header = connection.headerFor(Op.RW, payload.length);
     const block = this.memory.allocate(HEADER_BYTES + payload.length);
-    header.write(new DataView(block.view.buffer, block.view.byteOffset), 0);
-    block.view.set(payload, HEADER_BYTES);
-    this.#context.evidence.add("guest", describePacket(header));
+    this.write(connection.headerFor(Op.RW, payload.length), payload, block);
     const { bus: address } = block;
     const cut = [
       { address, length: HEADER_BYTES },
@@ -316,6 +326,12 @@ export class RawGuest {
   /** Gives the device a receive chain of blocks of the case's choice. */
   postAt(...pieces: readonly Block[]): void {
     this.#give({ pieces });
+    this.rx.flush();
+  }
+
+  /** Tells the device of `buffers`, which lead to `pieces`. */
+  postAs(buffers: readonly BusBuffer[], pieces: readonly Block[]): void {
+    this.#give({ pieces, buffers });
     this.rx.flush();
   }
 

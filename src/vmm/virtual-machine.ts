@@ -12,7 +12,7 @@ import type { VmmProfile } from "../profiles/vmm-profile.js";
 import { FrontEnd } from "./front-end.js";
 import { LoopPump } from "./loop-pump.js";
 import type { MachineOptions } from "./negotiation.js";
-import { type NegotiationRecord, StartRefused } from "./player.js";
+import { type NegotiationRecord, StartRefused, type VmmObserver } from "./player.js";
 
 export interface VirtualMachineOptions {
   readonly socketPath: string;
@@ -27,6 +27,8 @@ export interface VirtualMachineOptions {
   readonly bufferBytes?: number;
   /** Features that the guest does not know. */
   readonly unknownBits?: bigint;
+  /** Hears of every message. */
+  readonly observer?: VmmObserver;
 }
 
 /** The machine on which a guest of a kind is at home. */
@@ -101,6 +103,7 @@ export class VirtualMachine {
       ram,
       viommu,
       loop: this.loop,
+      observer: this.#options.observer,
     });
   }
 

@@ -1,5 +1,6 @@
 /** Every case that there is, family by family. */
 import type { ConformanceCase } from "../case.js";
+import { GUEST_KIND_CASES } from "./guest-kinds.js";
 import { MEMORY_CASES } from "./memory.js";
 import { RING_CASES } from "./rings.js";
 import { RING_NOTIFY_CASES } from "./rings-notify.js";
@@ -8,6 +9,7 @@ import { RING_STOP_CASES } from "./rings-stop.js";
 import { SESSION_CASES } from "./session.js";
 import { SESSION_ERROR_CASES } from "./session-errors.js";
 import { TRANSLATION_CASES } from "./translation.js";
+import { TRANSLATION_LIMIT_CASES } from "./translation-limits.js";
 
 export const CASES: readonly ConformanceCase[] = [
   ...SESSION_CASES,
@@ -18,4 +20,6 @@ export const CASES: readonly ConformanceCase[] = [
   ...RING_STOP_CASES,
   ...RING_PACKED_CASES,
   ...TRANSLATION_CASES,
+  ...TRANSLATION_LIMIT_CASES,
+  ...GUEST_KIND_CASES,
 ];
