@@ -16,7 +16,12 @@ import { ConfigError } from "../config/errors.js";
 import { quoted } from "../config/quoted.js";
 import { didYouMean } from "../config/suggest.js";
 import { YamlFile } from "../config/yaml-file.js";
-import { readSettingKey, type VmSettings, VmSettingsBuilder } from "../device/config/settings.js";
+import {
+  isRepeatable,
+  readSettingKey,
+  type VmSettings,
+  VmSettingsBuilder,
+} from "../device/config/settings.js";
 
 const SHAPE = "write `vms:` and below it one `- ` item for each VM";
 
@@ -68,7 +73,7 @@ function readVm(file: YamlFile, node: unknown): VmSettings {
     const name = file.keyText(key);
     const keyPlace = file.placeOf(key);
     const settingKey = readSettingKey(name, keyPlace);
-    const several = settingKey === "forward" ? file.items(value) : undefined;
+    const several = isRepeatable(settingKey) ? file.items(value) : undefined;
     if (several !== undefined) {
       for (const item of several) {
         const itemPlace = file.placeOf(item);

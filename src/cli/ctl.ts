@@ -80,15 +80,25 @@ async function ctl([name, ...rest]: readonly string[], terminal: Terminal): Prom
 function requestOf(command: CommandName, given: readonly GivenOption<string>[]): ControlRequest {
   if (command === "list") return { command };
   if (command === "add") {
-    const settings = given.filter(({ name }) => isSettingKey(name));
-    const vm = settings.map(({ name, value }) => [name, PATH_KEYS.includes(name) ? resolve(value) : value]);
-    return { command, vm: Object.fromEntries(vm) };
+    const vm: Record<string, string | string[]> = {};
+    for (const { name, value } of given) {
+      if (!isSettingKey(name)) continue;
+      const text = PATH_KEYS.includes(name) ? resolve(value) : withPathResolved(value);
+      const texts = vm[name];
+      vm[name] = texts === undefined ? text : [texts, text].flat();
+    }
+    return { command, vm };
   }
   const option = given.find(({ name }) => name === "guest-cid");
   const cid = option && readNumber({ text: option.value, place: option.typed });
   if (command === "stats") return cid === undefined ? { command } : { command, cid };
   if (cid === undefined) throw new ConfigError("key-missing", "--guest-cid", "is missing; say which VM");
   return { command, cid };
+}
+
+/** `80=unix:web` and `unix:web=80` have paths, too. (What follows the path stays where it is.) */
+function withPathResolved(text: string): string {
+  return text.replace(/^((?:\d+=)?unix:)(.+)$/s, (_, start: string, path: string) => start + resolve(path));
 }
 
 /** Sends one request and returns the answer. */

@@ -1,4 +1,4 @@
-/** `forward` in the three notations, which mean the same and refuse the same. */
+/** `forward` and `listen` in the three notations, which mean the same and refuse the same. */
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -49,6 +49,49 @@ describe("forward", () => {
         readServeRequest(argv),
         (error) => error instanceof ConfigError && error.where === where,
         where,
+      );
+  });
+});
+
+describe("listen", () => {
+  it("may be repeated, in options, in --vm and as a list in the file", async () => {
+    const [ssh, web] = ["tcp:[::1]:2222=22", "unix:/run/a=b=80"];
+    const expected = [
+      { source: { kind: "tcp", address: "::1", port: 2222 }, guestPort: 22 },
+      { source: { kind: "unix", path: "/run/a=b" }, guestPort: 80 },
+    ];
+    for (const argv of [
+      ["--socket", socket, "--uds-path", udsPath, "--listen", ssh, `--listen=${web}`],
+      ["--vm", `socket=${socket},uds-path=${udsPath},listen=${ssh},listen=${web}`],
+      yaml(`    listen:\n      - ${ssh}\n      - ${web}\n`),
+    ]) {
+      const { configs } = await readServeRequest(argv);
+      assert.deepEqual(configs[0].listens, expected);
+    }
+  });
+
+  it("that is wrong is refused, and named by its place", async () => {
+    const cases: [string, RegExp][] = [
+      ["22", /^--listen: "22" cannot be used; write tcp:ADDRESS:PORT=GUESTPORT or unix:PATH=GUESTPORT/],
+      ["tcp:127.0.0.1:80=x", /^--listen: "x" cannot be used; give the guest's port, 0 to 4294967294/],
+      ["tcp:127.0.0.1:80=4294967295", /give the guest's port/],
+      ["tcp:127.0.0.1:65536=1", /with a port from 0 to 65535/],
+      ["tcp:example.org:1=1", /names are not looked up/],
+      ["unix:=1", /give the path of a Unix socket/],
+      ["exec:cat=1", /what to listen on begins with tcp: or unix:/],
+      [`unix:${join(folder, "none", "x")}=1`, /^--listen: the directory ".*" does not exist/],
+      [`unix:${udsPath}=1`, /^--listen: .* is given twice, first by --uds-path/],
+      [`unix:${udsPath}_80=1`, /would reach ".*" by connecting to port 80/],
+    ];
+    for (const [text, line] of cases)
+      await assert.rejects(
+        readServeRequest(["--socket", socket, "--uds-path", udsPath, "--listen", text]),
+        (error) => {
+          assert.ok(error instanceof ConfigError);
+          assert.match(error.line, line);
+          return true;
+        },
+        text,
       );
   });
 });

@@ -69,6 +69,7 @@ describe("a serve command line", () => {
         udsMode: 0o660,
         udsGroup: 5,
         forwards: [],
+        listens: [],
         maxConnections: 10,
         totalBufferBytes: 1_000_000,
         probationMs: 0,

@@ -57,6 +57,7 @@ describe("--vm", () => {
       udsMode: undefined,
       udsGroup: undefined,
       forwards: [],
+      listens: [],
       maxConnections: 4096,
       totalBufferBytes: undefined,
       probationMs: 50,

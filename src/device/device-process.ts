@@ -6,13 +6,14 @@
  * Why: system calls on guest memory take addresses. Within one process a wrong one could be another VM's memory.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
 import { levelOf } from "./device-thread.js";
 import type { ConfinedStart, FromProcess, ToProcess } from "./process-messages.js";
-import { closeSockets, type VmSockets } from "./vm-sockets.js";
+import { descriptorsOf, type VmSockets } from "./vm-sockets.js";
 
 /** The delay doubles with each death, up to the longest; a process that has served so long begins anew. */
 export const FIRST_RESTART_MS = 1000;
@@ -64,8 +65,7 @@ export class DeviceProcess implements DeviceRunner {
   }
 
   #start(): void {
-    const { vmm, hybridFd, seqpacketFd } = this.#sockets;
-    const inherited = seqpacketFd === undefined ? [vmm.fd, hybridFd] : [vmm.fd, hybridFd, seqpacketFd];
+    const inherited = descriptorsOf(this.#sockets);
     this.#startedAtMs = performance.now();
     const child = spawn(process.execPath, this.#arguments(inherited.length), {
       // Standard error for what node itself has to say when it dies.
@@ -94,12 +94,13 @@ export class DeviceProcess implements DeviceRunner {
       this.#send({ kind: "close" });
       return;
     }
-    const { vmm, seqpacketFd } = this.#sockets;
+    const { vmm, seqpacketFd, listens } = this.#sockets;
     this.#send({
       kind: "start",
       config: this.#config,
       listening: vmm.listening,
       hasSeqpacket: seqpacketFd !== undefined,
+      guestPorts: listens.map(({ guestPort }) => guestPort),
       logLevel: levelOf(this.#log),
     });
   }
@@ -164,7 +165,7 @@ export class DeviceProcess implements DeviceRunner {
   #end(failure?: Error): void {
     if (this.#over) return;
     this.#over = true;
-    closeSockets(this.#sockets);
+    for (const fd of descriptorsOf(this.#sockets)) closeSync(fd);
     if (failure === undefined) this.#settle.resolve();
     else this.#settle.reject(failure);
   }

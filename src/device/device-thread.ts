@@ -7,6 +7,7 @@ import { LOG_LEVELS, type LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
 import type { DeviceFigures } from "./metrics/figures.js";
+import type { GuestPortSocket } from "./vm-device.js";
 import type { VmSockets } from "./vm-sockets.js";
 import type { FromWorker, ToWorker, WorkerStart } from "./worker.js";
 
@@ -15,6 +16,11 @@ const running = new Set<DeviceThread>();
 process.on("exit", () => {
   for (const thread of running) thread.stop();
 });
+
+/** What a device is served on, wherever it was claimed. */
+export type DeviceSockets = Pick<VmSockets, "vmm" | "hybridFd" | "seqpacketFd"> & {
+  readonly listens: readonly GuestPortSocket[];
+};
 
 export class DeviceThread implements DeviceRunner {
   readonly ready: Promise<void>;
@@ -25,11 +31,11 @@ export class DeviceThread implements DeviceRunner {
   #wakeFd: number | undefined;
 
   /** Takes over the descriptors of `sockets`, and closes them at its end. */
-  constructor(config: VmConfig, sockets: Omit<VmSockets, "claimed">, log: Logger) {
+  constructor(config: VmConfig, sockets: DeviceSockets, log: Logger) {
     this.#wakeFd = createEventfd();
-    const { vmm, hybridFd, seqpacketFd } = sockets;
-    const logLevel = levelOf(log);
-    const workerData: WorkerStart = { config, vmm, hybridFd, seqpacketFd, logLevel, wakeFd: this.#wakeFd };
+    const { vmm, hybridFd, seqpacketFd, listens } = sockets;
+    const [logLevel, wakeFd] = [levelOf(log), this.#wakeFd];
+    const workerData: WorkerStart = { config, vmm, hybridFd, seqpacketFd, listens, logLevel, wakeFd };
     this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
       workerData,
       // The thread closes descriptors that it got from here and from peers; Node would warn of each.

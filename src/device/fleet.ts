@@ -74,6 +74,12 @@ export class Fleet {
       await Promise.all(members.map(({ gone }) => gone));
       throw error;
     }
+    configs.forEach(({ guestCid }, index) => {
+      for (const { at, guestPort } of sockets[index].listens) {
+        const message = `who connects to ${at} is connected to port ${guestPort} of the guest`;
+        this.#options.log.log({ event: "listen-served", vm: guestCid, message, fields: { at, guestPort } });
+      }
+    });
   }
 
   #start(config: VmConfig, sockets: VmSockets): Member {

@@ -23,16 +23,24 @@ function leave(status: number): void {
   );
 }
 
-function start({ config, listening, hasSeqpacket, logLevel }: ToProcess & { kind: "start" }): void {
+function start({
+  config,
+  listening,
+  hasSeqpacket,
+  guestPorts,
+  logLevel,
+}: ToProcess & { kind: "start" }): void {
   // What crosses to the other process has its time already, and its level follows from its event.
   const log = createLogger({
     level: logLevel,
     sink: ({ level: _, ...entry }) => post({ kind: "log", entry }),
   });
+  let next = FIRST_INHERITED_FD;
   const sockets = {
-    vmm: { fd: FIRST_INHERITED_FD, listening },
-    hybridFd: FIRST_INHERITED_FD + 1,
-    seqpacketFd: hasSeqpacket ? FIRST_INHERITED_FD + 2 : undefined,
+    vmm: { fd: next++, listening },
+    hybridFd: next++,
+    seqpacketFd: hasSeqpacket ? next++ : undefined,
+    listens: guestPorts.map((guestPort) => ({ fd: next++, guestPort })),
   };
   device = new DeviceThread(config, sockets, log);
   device.ready.then(

@@ -6,7 +6,10 @@ import type { RunnerFigures } from "./device-runner.js";
 /** Where node's channel is in the VM's process. */
 export const CHANNEL_FD = 3;
 
-/** The VM's sockets are inherited from this number on: the VMM's, the host programs', the seqpacket one if there is one. */
+/**
+ * The VM's sockets are inherited from this number on: the VMM's, the host programs', the seqpacket one if there is one, and
+ * those that stand for ports of the guest.
+ */
 export const FIRST_INHERITED_FD = 4;
 
 /** The argument of `confined-entry.ts`. */
@@ -25,6 +28,8 @@ export type ToProcess =
       /** Whether the VMM's socket listens, or is connected. */
       readonly listening: boolean;
       readonly hasSeqpacket: boolean;
+      /** The ports of the guest that the sockets behind those stand for. */
+      readonly guestPorts: readonly number[];
       readonly logLevel: LogLevel;
     }
   | { readonly kind: "figures"; readonly id: number }

@@ -13,6 +13,7 @@ import type { Logger } from "../log/logger.js";
 import type { IotlbStatistics } from "../memory/iotlb.js";
 import type { SessionPolicy } from "../vhost/backend-device.js";
 import { BackendSession } from "../vhost/backend-session.js";
+import { GuestPortListener } from "../vsock/guest-port-listener.js";
 import { SocketType } from "../vsock/header.js";
 import type { HostEndpoints } from "../vsock/host-endpoints.js";
 import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
@@ -31,6 +32,12 @@ export interface VmmSocket {
   readonly listening: boolean;
 }
 
+/** A listening socket, TCP or Unix, that stands for a port of the guest. */
+export interface GuestPortSocket {
+  readonly fd: number;
+  readonly guestPort: number;
+}
+
 export interface VmDeviceOptions {
   readonly loop: EventLoop;
   readonly config: VmConfig;
@@ -39,6 +46,7 @@ export interface VmDeviceOptions {
   readonly hybridFd: number | undefined;
   /** That of its seqpacket sibling; undefined if there is none. */
   readonly seqpacketFd?: number | undefined;
+  readonly listens?: readonly GuestPortSocket[];
   readonly log: Logger;
   /** Nothing will ever be served again: the one connected VMM that was inherited has left. */
   readonly finished: () => void;
@@ -78,8 +86,8 @@ export class VmDevice {
   readonly #options: VmDeviceOptions;
   readonly #sessionLog: Logger;
   readonly #switch: VsockSwitch;
-  /** Where host programs ask for a guest port: streams, and seqpacket sockets if those are offered. */
-  readonly #listeners: HybridListener[];
+  /** Where host programs ask for a guest port (streams, and seqpacket sockets if those are offered), or reach a certain one. */
+  readonly #listeners: { close(): void }[];
   #listenToken: number | undefined;
   #session: BackendSession | undefined;
   readonly #queueCounters = new QueueCounters();
@@ -109,6 +117,18 @@ export class VmDevice {
     this.#listeners = hybridFd === undefined ? [] : [listen(hybridFd, SocketType.STREAM)];
     if (options.seqpacketFd !== undefined)
       this.#listeners.push(listen(options.seqpacketFd, SocketType.SEQPACKET));
+    const connector = this.#switch;
+    for (const { fd, guestPort } of options.listens ?? [])
+      this.#listeners.push(
+        new GuestPortListener({
+          loop,
+          log,
+          fd,
+          guestPort,
+          connector,
+          descriptorCeiling,
+        }),
+      );
     if (options.vmm.listening) this.#listen();
     else this.#serve(options.vmm.fd);
   }
@@ -184,7 +204,7 @@ export class VmDevice {
     };
   }
 
-  /** Ends the session, all connections and both listeners. */
+  /** Ends the session, all connections and all listeners. */
   close(): void {
     this.#closed = true;
     this.#stopListening();

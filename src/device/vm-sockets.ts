@@ -1,9 +1,11 @@
 /**
- * The two sockets of one VM, claimed on the main thread before its device starts: whoever typed a path hears of what is
+ * The sockets of one VM, claimed on the main thread before its device starts: whoever typed a path hears of what is
  * wrong with it.
  */
 import { closeSync } from "node:fs";
 import { StartError } from "../config/errors.js";
+import { SystemCallError } from "../linux/errors.js";
+import { listenTcp, tcpPort } from "../linux/tcp-socket.js";
 import { isListening, SOCK_SEQPACKET } from "../linux/unix-socket.js";
 import {
   type ClaimedSocket,
@@ -12,14 +14,24 @@ import {
   releaseSocket,
   removeSocketFile,
 } from "./claim-socket.js";
+import { describeSource, type Listen } from "./config/forwards.js";
 import { SEQPACKET_SUFFIX, type VmConfig } from "./config/vm-config.js";
 import type { VmmSocket } from "./vm-device.js";
+
+export interface ListenSocket {
+  readonly fd: number;
+  readonly guestPort: number;
+  /** Where it listens, with the port that it got. */
+  readonly at: string;
+}
 
 export interface VmSockets {
   readonly vmm: VmmSocket;
   readonly hybridFd: number;
   /** For host programs that want seqpacket sockets; undefined if those are not offered. */
   readonly seqpacketFd: number | undefined;
+  /** Sockets that stand for ports of the guest. */
+  readonly listens: readonly ListenSocket[];
   /** Those of them that have files. */
   readonly claimed: readonly ClaimedSocket[];
 }
@@ -33,6 +45,7 @@ export function claimSockets(config: VmConfig, inheritedFd: number | undefined):
     return socket.fd;
   };
   const { socketPath, udsPath, udsMode: mode, udsGroup: gid } = config;
+  const listens: ListenSocket[] = [];
   try {
     const vmm =
       socketPath === undefined ? inherited(inheritedFd) : { fd: claim(socketPath), listening: true };
@@ -40,16 +53,34 @@ export function claimSockets(config: VmConfig, inheritedFd: number | undefined):
     const seqpacketFd = config.seqpacket
       ? claim(`${udsPath}${SEQPACKET_SUFFIX}`, { type: SOCK_SEQPACKET, mode, gid })
       : undefined;
-    return { vmm, hybridFd, seqpacketFd, claimed };
+    for (const { source, guestPort } of config.listens) {
+      if (source.kind === "unix") {
+        const fd = claim(source.path, { mode, gid });
+        listens.push({ fd, guestPort, at: describeSource(source) });
+      } else listens.push({ ...claimTcp(source), guestPort });
+    }
+    return { vmm, hybridFd, seqpacketFd, listens, claimed };
   } catch (error) {
-    claimed.forEach(releaseSocket);
+    releaseSockets({ claimed, listens });
     throw error;
   }
 }
 
 /** Gives back sockets that no device has taken over. */
-export function releaseSockets({ claimed }: VmSockets): void {
+export function releaseSockets({ claimed, listens }: Pick<VmSockets, "claimed" | "listens">): void {
   claimed.forEach(releaseSocket);
+  for (const { fd } of listens) if (!claimed.some((socket) => socket.fd === fd)) closeSync(fd);
+}
+
+function claimTcp(source: Listen["source"] & { readonly kind: "tcp" }): Pick<ListenSocket, "fd" | "at"> {
+  try {
+    const fd = listenTcp(source);
+    return { fd, at: describeSource({ ...source, port: tcpPort(fd) }) };
+  } catch (cause) {
+    if (!(cause instanceof SystemCallError)) throw cause;
+    const problem = `cannot listen there: ${cause.message}`;
+    throw new StartError("bind-failed", describeSource(source), problem, { cause });
+  }
 }
 
 /** After the device's end: its files go, its descriptors are closed already. */
@@ -57,9 +88,10 @@ export function removeSocketFiles({ claimed }: VmSockets): void {
   claimed.forEach(removeSocketFile);
 }
 
-/** Closes what a device in another process has copies of. */
-export function closeSockets({ vmm, hybridFd, seqpacketFd }: VmSockets): void {
-  for (const fd of [vmm.fd, hybridFd, seqpacketFd]) if (fd !== undefined) closeSync(fd);
+/** All descriptors, in the order in which a device in another process inherits them. */
+export function descriptorsOf({ vmm, hybridFd, seqpacketFd, listens }: VmSockets): number[] {
+  const seqpacket = seqpacketFd === undefined ? [] : [seqpacketFd];
+  return [vmm.fd, hybridFd, ...seqpacket, ...listens.map(({ fd }) => fd)];
 }
 
 function inherited(fd: number | undefined): VmmSocket {

@@ -9,7 +9,7 @@ import { createLogger, type LogSink } from "../log/logger.js";
 import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { DeviceFigures } from "./metrics/figures.js";
-import { VmDevice, type VmmSocket } from "./vm-device.js";
+import { type GuestPortSocket, VmDevice, type VmmSocket } from "./vm-device.js";
 
 /** What the thread is started with. */
 export interface WorkerStart {
@@ -17,6 +17,7 @@ export interface WorkerStart {
   readonly vmm: VmmSocket;
   readonly hybridFd: number;
   readonly seqpacketFd: number | undefined;
+  readonly listens: readonly GuestPortSocket[];
   readonly logLevel: LogLevel;
   /** Written by the main thread after each message. It stays the main thread's. */
   readonly wakeFd: number;

@@ -45,6 +45,7 @@ export const libcCalls = {
   connect: bind<[A, A, A]>("int connect(int, int64_t, unsigned int)"),
   shutdown: bind<[A, A]>("int shutdown(int, int)"),
   getsockopt: bind<[A, A, A, A, A]>("int getsockopt(int, int, int, int64_t, int64_t)"),
+  getsockname: bind<[A, A, A]>("int getsockname(int, int64_t, int64_t)"),
   setsockopt: bind<[A, A, A, A, A]>("int setsockopt(int, int, int, int64_t, unsigned int)"),
   send: bind<[A, A, A, A]>("int64_t send(int, int64_t, size_t, int)"),
   recv: bind<[A, A, A, A]>("int64_t recv(int, int64_t, size_t, int)"),

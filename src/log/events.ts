@@ -17,6 +17,10 @@ export const EVENTS = {
     level: "info",
     text: "The device of one VM is ready: its vhost-user socket accepts a VMM, and its host socket accepts programs. Logged once for each VM at start.",
   },
+  "listen-served": {
+    level: "info",
+    text: "A socket of the host stands for a port of the guest (`--listen`): the record has its address, with the port that it got where 0 was asked for. Logged once for each at start, or when its VM is added.",
+  },
   "metrics-served": {
     level: "info",
     text: "Metrics are served for Prometheus (`--metrics`), at the address in the record. Logged once at start.",

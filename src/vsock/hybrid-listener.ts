@@ -2,25 +2,20 @@
  * The host's way in: a listening Unix socket on which programs ask for a guest port (`handshake.ts`).
  * Owns each client until its line is complete; from then on the switch's connection owns the descriptor.
  */
-import { closeSync } from "node:fs";
 import { closeDescriptor } from "../linux/close.js";
 import { EPOLLHUP, EPOLLIN, EPOLLRDHUP } from "../linux/epoll.js";
-import { errno, errnoName } from "../linux/errors.js";
+import { errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { Timer, TimerHandler } from "../linux/timers.js";
-import { acceptUnix, peekText, sendText } from "../linux/unix-socket.js";
+import { peekText, sendText } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
+import { Acceptor } from "./acceptor.js";
 import type { Connection, Opener } from "./connection.js";
 import { type HandshakeLine, LONGEST_LINE_BYTES } from "./handshake.js";
 import { readLine, readLineMessage } from "./handshake-reader.js";
 import { SocketType } from "./header.js";
 import { WATCHED } from "./host-socket.js";
 import { HANDSHAKE_TIMEOUT_MS } from "./limits.js";
-
-/** How long accepting pauses when this process can open no more descriptors. */
-const ACCEPT_PAUSE_MS = 100;
-/** Clients accepted in one go, so that a storm of them does not hold up the data plane. */
-const MOST_ACCEPTED_AT_ONCE = 64;
 
 /** Where finished handshakes go; the switch. */
 export interface GuestConnector {
@@ -37,17 +32,15 @@ export interface GuestConnector {
   ): void;
 }
 
-export class HybridListener implements EventHandler, Opener {
+export class HybridListener implements Opener {
   readonly #loop: EventLoop;
   readonly #connector: GuestConnector;
   readonly #log: Logger;
   readonly #mostClients: number;
   readonly #descriptorCeiling: number;
-  readonly #fd: number;
   readonly #type: number;
   readonly #clients = new Set<Client>();
-  readonly #token: number;
-  #pause: Timer | undefined;
+  readonly #acceptor: Acceptor;
 
   /** `fd` is a listening, non-blocking Unix socket, owned by this object from now on. */
   constructor(options: {
@@ -63,25 +56,14 @@ export class HybridListener implements EventHandler, Opener {
     descriptorCeiling?: number;
   }) {
     this.#loop = options.loop;
-    this.#fd = options.fd;
     this.#type = options.type ?? SocketType.STREAM;
     this.#connector = options.connector;
     this.#log = options.log;
     this.#mostClients = options.mostClients;
     this.#descriptorCeiling = options.descriptorCeiling ?? Number.POSITIVE_INFINITY;
-    this.#token = this.#loop.watch(this.#fd, EPOLLIN, this);
-  }
-
-  onEvents(): void {
-    for (let accepted = 0; accepted < MOST_ACCEPTED_AT_ONCE; accepted++) {
-      const fd = acceptUnix(this.#fd);
-      if (fd === -errno.EAGAIN || fd === -errno.EINTR || fd === -errno.ECONNABORTED) return;
-      if (fd < 0) {
-        this.#pauseAccepting(-fd);
-        return;
-      }
-      this.#serve(fd);
-    }
+    const { loop, fd } = options;
+    const accepted = (client: number) => this.#serve(client);
+    this.#acceptor = new Acceptor({ loop, fd, accepted, failed: (reason) => this.#fail(reason) });
   }
 
   /** A client that has just come. Most send their line straight away: then there is nothing to watch and wait for. */
@@ -107,16 +89,6 @@ export class HybridListener implements EventHandler, Opener {
     const watched = client.start();
     if (watched >= 0) this.#clients.add(client);
     else this.#turnAway(fd, `watching a client's socket failed with ${errnoName(-watched)}`);
-  }
-
-  /** Out of descriptors or memory: the listener stays readable, so looking away for a moment is all that helps. */
-  #pauseAccepting(error: number): void {
-    this.#fail(`accepting failed with ${errnoName(error)}; trying again in ${ACCEPT_PAUSE_MS} ms`);
-    this.#loop.modify(this.#fd, 0, this.#token);
-    this.#pause = this.#loop.setTimer(ACCEPT_PAUSE_MS, () => {
-      this.#pause = undefined;
-      this.#loop.modify(this.#fd, EPOLLIN, this.#token);
-    });
   }
 
   #fail(reason: string): void {
@@ -150,9 +122,7 @@ export class HybridListener implements EventHandler, Opener {
   }
 
   close(): void {
-    this.#pause?.cancel();
-    this.#loop.unwatch(this.#fd, this.#token);
-    closeSync(this.#fd);
+    this.#acceptor.close();
     for (const client of this.#clients) client.leave();
     this.#clients.clear();
   }

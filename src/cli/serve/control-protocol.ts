@@ -7,12 +7,14 @@ import type { VmReport } from "../../device/metrics/figures.js";
 
 export const COMMANDS = ["list", "add", "remove", "stats"] as const;
 
+/** Keys and texts as in `--vm`; a list of texts for a key that is repeated. */
+export type VmTexts = Readonly<Record<string, string | readonly string[]>>;
+
 export type ControlRequest =
   | { readonly command: "list" }
   | { readonly command: "stats"; readonly cid?: number }
   | { readonly command: "remove"; readonly cid: number }
-  /** Keys and texts as in `--vm`. */
-  | { readonly command: "add"; readonly vm: Readonly<Record<string, string>> };
+  | { readonly command: "add"; readonly vm: VmTexts };
 
 /** One VM in the answer to `list`. */
 export interface ListedVm {
@@ -81,8 +83,12 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isTexts(value: unknown): value is Record<string, string> {
-  return isObject(value) && Object.values(value).every((text) => typeof text === "string");
+function isTexts(value: unknown): value is VmTexts {
+  const isText = (text: unknown) => typeof text === "string";
+  return (
+    isObject(value) &&
+    Object.values(value).every((texts) => (Array.isArray(texts) ? texts.every(isText) : isText(texts)))
+  );
 }
 
 function isCid(value: unknown): value is number {
@@ -98,11 +104,12 @@ function notACid(value: unknown): ControlFailure {
 }
 
 /** The settings of an `add`, each with its place. Throws a ConfigError. */
-export function settingsOf(vm: Readonly<Record<string, string>>): VmSettingsBuilder {
+export function settingsOf(vm: VmTexts): VmSettingsBuilder {
   const settings = new VmSettingsBuilder("add");
-  for (const [name, text] of Object.entries(vm)) {
+  for (const [name, texts] of Object.entries(vm)) {
     const key = readSettingKey(name, `add (${name})`);
-    settings.add(key, `add (${key})`, { text, place: `add (${key})` });
+    const place = `add (${key})`;
+    for (const text of typeof texts === "string" ? [texts] : texts) settings.add(key, place, { text, place });
   }
   return settings;
 }

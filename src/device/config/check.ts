@@ -31,6 +31,7 @@ export function checkVmConfigs(
     checkNumbers(vm);
     if (hybrid) checkPath(vm, "udsPath", LONGEST_PORT_SUFFIX);
     if (vm.config.socketPath !== undefined) checkPath(vm, "socketPath", "");
+    for (const path of listenPaths(vm.config)) checkDirectory(dirname(path), vm.placeOf("listens"));
   }
   checkCidsDiffer(vms);
   if (hybrid) checkPathsKeepApart(vms);
@@ -177,11 +178,17 @@ function checkPathsKeepApart(vms: readonly PlacedVmConfig[]): void {
 }
 
 /** Each socket that is made, with the field that says so. */
-function pathsOf({ socketPath, udsPath, seqpacket }: VmConfig): ["socketPath" | "udsPath", string][] {
-  const paths: ["socketPath" | "udsPath", string][] = [["udsPath", udsPath]];
+function pathsOf(config: VmConfig): ["socketPath" | "udsPath" | "listens", string][] {
+  const { socketPath, udsPath, seqpacket } = config;
+  const paths: ["socketPath" | "udsPath" | "listens", string][] = [["udsPath", udsPath]];
   if (socketPath !== undefined) paths.unshift(["socketPath", socketPath]);
   if (seqpacket) paths.push(["udsPath", `${udsPath}${SEQPACKET_SUFFIX}`]);
+  for (const path of listenPaths(config)) paths.push(["listens", path]);
   return paths;
+}
+
+function listenPaths({ listens }: VmConfig): string[] {
+  return listens.flatMap(({ source }) => (source.kind === "unix" ? [source.path] : []));
 }
 
 function isPort(text: string): boolean {

@@ -1,6 +1,7 @@
 /**
- * The notation of `forward`: `22=tcp:127.0.0.1:22`, `80=unix:/run/web.sock`. The first `=` ends the port, everything
- * behind the kind's colon is the target as it is; nothing is unquoted. Must not know how a connection is made.
+ * The notation of `forward`: `22=tcp:127.0.0.1:22`, `80=unix:/run/web.sock`, where the first `=` ends the port; and that of
+ * `listen`, which is the other way round: `tcp:127.0.0.1:2222=22`, where the last one begins it. Everything behind the
+ * kind's colon is taken as it is; nothing is unquoted. Must not know how a connection is made.
  */
 import { isIP, isIPv6 } from "node:net";
 import { ConfigError } from "../../config/errors.js";
@@ -36,22 +37,61 @@ export function readForwards(settings: readonly Setting[]): Forward[] {
   });
 }
 
+/** A socket of the host that stands for a port of the guest. */
+export interface Listen {
+  readonly source:
+    | { readonly kind: "tcp"; readonly address: string; readonly port: number }
+    | { readonly kind: "unix"; readonly path: string };
+  /** The port of the guest that who connects there is connected to. */
+  readonly guestPort: number;
+}
+
+/** Several sockets may stand for one port. */
+export function readListens(settings: readonly Setting[]): Listen[] {
+  return settings.map(({ text, place }) => {
+    const [, kind, source, portText] = /^(?:([a-z]+):)?([\s\S]*)=([^=]*)$/.exec(text) ?? [];
+    if (source === undefined)
+      return refuse(place, text, "write tcp:ADDRESS:PORT=GUESTPORT or unix:PATH=GUESTPORT");
+    const guestPort = readVsockPort(portText, place, "the guest's port");
+    if (kind === "tcp") return { source: readTcp(source, place, 0), guestPort };
+    if (kind === "unix") return { source: readUnix(source, place), guestPort };
+    return refuse(place, text, "what to listen on begins with tcp: or unix:");
+  });
+}
+
+/** As one would write it, without the guest's port. */
+export function describeSource(source: Listen["source"]): string {
+  if (source.kind === "unix") return `unix:${source.path}`;
+  const { address, port } = source;
+  return isIPv6(address) ? `tcp:[${address}]:${port}` : `tcp:${address}:${port}`;
+}
+
+function readVsockPort(text: string, place: string, what: string): number {
+  if (/^\d{1,10}$/.test(text) && Number(text) <= LAST_VSOCK_PORT) return Number(text);
+  return refuse(place, text, `give ${what}, 0 to ${LAST_VSOCK_PORT}`);
+}
+
 function readForward({ text, place }: Setting): Forward {
   const [, portText, kind, target] = /^([^=]*)=(?:([a-z]+):)?([\s\S]*)$/.exec(text) ?? [];
   if (portText === undefined) return refuse(place, text, "write PORT=tcp:ADDRESS:PORT or PORT=unix:PATH");
-  if (!/^\d{1,10}$/.test(portText) || Number(portText) > LAST_VSOCK_PORT)
-    return refuse(place, portText, `give the port that the guest connects to, 0 to ${LAST_VSOCK_PORT}`);
-  const hostPort = Number(portText);
+  const hostPort = readVsockPort(portText, place, "the port that the guest connects to");
   if (kind === "tcp") return { hostPort, target: readTcp(target, place) };
   if (kind === "unix") return { hostPort, target: readUnix(target, place) };
   return refuse(place, text, "the target begins with tcp: or unix:");
 }
 
-function readTcp(text: string, place: string): Forward["target"] {
+interface Tcp {
+  readonly kind: "tcp";
+  readonly address: string;
+  readonly port: number;
+}
+
+/** `leastPort`: 0 if any free one may be had. */
+function readTcp(text: string, place: string, leastPort = 1): Tcp {
   const [, host, portText] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
   const port = Number(portText);
-  if (host === undefined || port === 0 || port > LAST_TCP_PORT)
-    return refuse(place, text, `write tcp:ADDRESS:PORT with a port from 1 to ${LAST_TCP_PORT}`);
+  if (host === undefined || port < leastPort || port > LAST_TCP_PORT)
+    return refuse(place, text, `write tcp:ADDRESS:PORT with a port from ${leastPort} to ${LAST_TCP_PORT}`);
   const inBrackets = /^\[(.*)\]$/.exec(host)?.[1];
   const address = host === "localhost" ? "127.0.0.1" : (inBrackets ?? host);
   if (isIP(address) === 0 || address.includes("%") || isIPv6(address) !== (inBrackets !== undefined)) {
@@ -62,7 +102,7 @@ function readTcp(text: string, place: string): Forward["target"] {
   return { kind: "tcp", address, port };
 }
 
-function readUnix(path: string, place: string): Forward["target"] {
+function readUnix(path: string, place: string): { readonly kind: "unix"; readonly path: string } {
   const lengthBytes = Buffer.byteLength(path);
   if (lengthBytes === 0 || lengthBytes > LONGEST_SOCKET_PATH_BYTES || path.includes("\0"))
     return refuse(place, path, `give the path of a Unix socket, 1 to ${LONGEST_SOCKET_PATH_BYTES} bytes`);
@@ -70,9 +110,5 @@ function readUnix(path: string, place: string): Forward["target"] {
 }
 
 function refuse(place: string, text: string, advice: string): never {
-  throw new ConfigError(
-    "value-malformed",
-    place,
-    `${quoted(text)} cannot be forwarded to or from; ${advice}`,
-  );
+  throw new ConfigError("value-malformed", place, `${quoted(text)} cannot be used; ${advice}`);
 }

@@ -9,7 +9,7 @@
 import { ConfigError } from "../../config/errors.js";
 import { quoted } from "../../config/quoted.js";
 import { didYouMean } from "../../config/suggest.js";
-import { readForwards } from "./forwards.js";
+import { readForwards, readListens } from "./forwards.js";
 import {
   readChoice,
   readGroup,
@@ -79,13 +79,27 @@ export const SETTINGS = {
     argument: "on|off",
     help: "whether the guest gets seqpacket sockets; host programs use PATH_seqpacket for them (default on)",
   },
-  "uds-mode": { field: "udsMode", argument: "MODE", help: "mode of the uds-path sockets, such as 0660" },
-  "uds-group": { field: "udsGroup", argument: "NAME|GID", help: "group that owns the uds-path sockets" },
+  "uds-mode": {
+    field: "udsMode",
+    argument: "MODE",
+    help: "mode of the Unix sockets for host programs, such as 0660",
+  },
+  "uds-group": {
+    field: "udsGroup",
+    argument: "NAME|GID",
+    help: "group that owns the Unix sockets for host programs",
+  },
   forward: {
     field: "forwards",
     argument: "PORT=TARGET",
     repeatable: true,
     help: "the guest's connections to PORT go to TARGET: tcp:ADDRESS:PORT or unix:PATH; repeatable",
+  },
+  listen: {
+    field: "listens",
+    argument: "SOURCE=PORT",
+    repeatable: true,
+    help: "who connects to SOURCE, tcp:ADDRESS:PORT or unix:PATH, is connected to PORT of the guest; repeatable",
   },
   "max-connections": {
     field: "maxConnections",
@@ -116,6 +130,12 @@ export const SETTINGS = {
 
 export type SettingKey = keyof typeof SETTINGS;
 
+export type RepeatableKey = "forward" | "listen";
+
+export function isRepeatable(key: SettingKey): key is RepeatableKey {
+  return "repeatable" in SETTINGS[key];
+}
+
 export const SETTING_KEYS = Object.keys(SETTINGS) as readonly SettingKey[];
 
 /** Keys of the peer that bit33 knows in order to say why not, and what to use. */
@@ -131,8 +151,8 @@ export interface VmSettings {
   /** Where the VM as a whole is described, for errors about what is not there. */
   readonly place: string;
   readonly values: ReadonlyMap<SettingKey, Setting>;
-  /** Everything that was given for `forward`, in order. */
-  readonly forwards: readonly Setting[];
+  /** Everything that was given for keys that may be repeated, in order. */
+  readonly repeated: Readonly<Record<RepeatableKey, readonly Setting[]>>;
 }
 
 /** A VmConfig that remembers where each of its fields was written. */
@@ -144,13 +164,13 @@ export interface PlacedVmConfig {
 /** Collects one VM's settings, key by key, in whatever notation; refuses a repeated key. */
 export class VmSettingsBuilder implements VmSettings {
   readonly values = new Map<SettingKey, Setting>();
-  readonly forwards: Setting[] = [];
+  readonly repeated: Record<RepeatableKey, Setting[]> = { forward: [], listen: [] };
 
   constructor(readonly place: string) {}
 
   /** @param keyPlace where the key is, which is not always where the value is */
   add(key: SettingKey, keyPlace: string, value: Setting): void {
-    if (key === "forward") this.forwards.push(value);
+    if (isRepeatable(key)) this.repeated[key].push(value);
     else if (this.values.has(key)) {
       throw new ConfigError("key-twice", keyPlace, `${key} is given twice for the same VM; keep one of them`);
     }
@@ -179,7 +199,7 @@ export function refuseForwarding(key: string, place: string): void {
 }
 
 /** Reads every text into its value. What the values may be together is for `checkVmConfigs` to say. */
-export function readVmSettings({ place, values, forwards }: VmSettings): PlacedVmConfig {
+export function readVmSettings({ place, values, repeated }: VmSettings): PlacedVmConfig {
   const read = <Value, Fallback>(
     key: SettingKey,
     reader: (setting: Setting) => Value,
@@ -215,7 +235,8 @@ export function readVmSettings({ place, values, forwards }: VmSettings): PlacedV
     seqpacket: read("seqpacket", readSwitch, VM_DEFAULTS.seqpacket),
     udsMode: read("uds-mode", readMode, VM_DEFAULTS.udsMode),
     udsGroup: read("uds-group", (setting) => readGroup(setting), VM_DEFAULTS.udsGroup),
-    forwards: readForwards(forwards),
+    forwards: readForwards(repeated.forward),
+    listens: readListens(repeated.listen),
     maxConnections: read("max-connections", readNumber, VM_DEFAULTS.maxConnections),
     totalBufferBytes: read("total-buffer-size", readNumber, VM_DEFAULTS.totalBufferBytes),
     probationMs: read("probation-ms", readNumber, VM_DEFAULTS.probationMs),

@@ -5,7 +5,7 @@
  */
 
 import { DEFAULT_EXPLICIT_IOTLB_BIT } from "../../virtio/index.js";
-import type { Forward } from "./forwards.js";
+import type { Forward, Listen } from "./forwards.js";
 
 /** How the translation mode of a session is found; see ARCHITECTURE.md for what each one promises. */
 export const IOTLB_CHOICES = ["auto", "on", "off", "explicit"] as const;
@@ -38,6 +38,8 @@ export interface VmConfig {
   udsGroup: number | undefined;
   /** Where the guest's connections to some ports go, instead of to `<udsPath>_<port>`. */
   forwards: readonly Forward[];
+  /** Sockets of the host that stand for ports of the guest. */
+  listens: readonly Listen[];
   maxConnections: number;
   /** Sum of `txBufferBytes` over all connections; undefined follows from `txBufferBytes`. */
   totalBufferBytes: number | undefined;
@@ -70,6 +72,7 @@ export const VM_DEFAULTS = {
   udsMode: undefined,
   udsGroup: undefined,
   forwards: [],
+  listens: [],
   maxConnections: 4096,
   totalBufferBytes: undefined,
   probationMs: 50,
