@@ -169,6 +169,8 @@ export const MESSAGE_LINTS = {
     onMessage: (look) => {
       const { message, model } = look;
       if (!message.needReply || message.isReply || !isFollowed(look)) return undefined;
+      // "brings no behavioural change" to a message that is answered anyway; QEMU sets it in each IOTLB_MSG.
+      if (message.record?.replies === "always") return undefined;
       if (model.hasProtocol(PROTOCOL_F.REPLY_ACK) || message.name === "SET_PROTOCOL_FEATURES")
         return undefined;
       return { subject: message.name, text: `${message.name} has NEED_REPLY set` };
