@@ -1,6 +1,9 @@
 /** What an inspection counts: messages each way, and how long each kind of request waited for its answer. Judges nothing. */
 import type { SessionMessage } from "./message.js";
 
+/** More kinds of requests than there are: a peer that invents numbers fills no memory. */
+const MOST_NAMES = 256;
+
 export interface WaitFigures {
   readonly name: string;
   count: number;
@@ -26,7 +29,7 @@ export class Figures {
     else this.toFrontend++;
     this.bytes += message.byteLength;
     this.descriptors += message.descriptorCount;
-    if (waitedNs === undefined) return;
+    if (waitedNs === undefined || (this.#waits.size >= MOST_NAMES && !this.#waits.has(message.name))) return;
     const wait = this.#waits.get(message.name) ?? {
       name: message.name,
       count: 0,

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import fc from "fast-check";
 import { encodeFrame } from "../vhost/wire/index.js";
 import { VIOMMU_SESSION } from "../vhost/wire/qemu-session.fixture.js";
 import { FrameMaker, MS, START_NS } from "./frames.fixture.js";
 import { InspectedSession } from "./session.js";
+import { summaryOf } from "./summary.js";
 
 function session(): InspectedSession {
   return new InspectedSession({ session: 1, timeNs: START_NS, transport: "vhost-user" });
@@ -72,5 +74,41 @@ describe("an inspected session", () => {
     } as const;
     const { line } = inspected.frame(make.request("SET_VRING_ADDR", payload));
     assert.equal(line, "SET_VRING_ADDR q1 desc=uva:0x7f0000001000 avail=gpa:0x2000 used=iova:0xffff0000");
+  });
+
+  it("survives whatever the two ends send, and keeps no more of it than it can", () => {
+    const piece = fc.record({
+      request: fc.integer({ min: 0, max: 50 }),
+      flags: fc.integer({ min: 0, max: 0xf }),
+      bytes: fc.uint8Array({ maxLength: 60 }),
+      // Payloads that are of the right size more often than chance has them.
+      length: fc.constantFrom(undefined, 0, 8, 20, 32, 40, 48),
+      channel: fc.constantFrom("main" as const, "backend" as const),
+      direction: fc.constantFrom("to-backend" as const, "to-frontend" as const),
+      descriptors: fc.integer({ min: 0, max: 3 }),
+    });
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 60 }), (pieces) => {
+        const inspected = session();
+        const make = new FrameMaker();
+        for (const { request, flags, bytes, length, channel, direction, descriptors } of pieces) {
+          const body = new Uint8Array(length ?? bytes.length);
+          body.set(bytes.subarray(0, body.length));
+          const frame = encodeFrame(request, flags, { kind: "opaque", bytes: body });
+          const { line } = inspected.frame(make.raw(channel, direction, frame, descriptors));
+          assert.ok(line.length > 0 && !line.includes("\n"));
+        }
+        inspected.finish({ timeNs: make.nowNs + 60_000n * MS, by: "front-end", reason: "it is over" });
+        summaryOf(inspected);
+      }),
+      { numRuns: 300 },
+    );
+    const inspected = session();
+    const make = new FrameMaker();
+    for (let number = 1000; number < 3000; number++)
+      inspected.frame(make.raw("main", "to-backend", encodeFrame(number, 0, { kind: "none" })));
+    const unknown = inspected.findings.filter(({ lint }) => lint === "unknown-message");
+    assert.equal(unknown.length, 65);
+    assert.equal(unknown.at(-1)?.count, 1936);
   });
 });

@@ -22,6 +22,9 @@ export interface InspectOptions {
   readonly describe?: DescribeOptions;
 }
 
+/** Things that one lint is about in one session. A broken peer can have as many as it sends messages. */
+const MOST_SUBJECTS = 64;
+
 /** A lint's sighting in a session. */
 export interface Finding {
   readonly lint: string;
@@ -50,9 +53,9 @@ export interface Observed {
 export class InspectedSession {
   readonly model: SessionModel;
   readonly figures = new Figures();
-  readonly remarks: Remark[] = [];
   end: SessionEnd | undefined;
   readonly #findings = new Map<string, Finding>();
+  readonly #perLint = new Map<string, number>();
   readonly #pairings = { main: new Pairings(), backend: new Pairings() };
   readonly #lints: readonly (readonly [string, Lint])[];
   readonly #describe: DescribeOptions;
@@ -117,7 +120,6 @@ export class InspectedSession {
 
   /** What the source knows and no message shows. */
   remark(remark: Remark): void {
-    this.remarks.push(remark);
     if (remark.isBroken === true) this.model.broken ??= remark.text;
     if (!remark.isGap) return;
     this.model.hasGap = true;
@@ -134,6 +136,16 @@ export class InspectedSession {
     return findings;
   }
 
+  /** What a finding is kept by. From some number on, all others of its lint are taken together. */
+  #keyOf(lint: string, subject: string | number): string {
+    const key = `${lint} ${subject}`;
+    if (this.#findings.has(key)) return key;
+    const known = this.#perLint.get(lint) ?? 0;
+    if (known >= MOST_SUBJECTS) return `${lint} …`;
+    this.#perLint.set(lint, known + 1);
+    return key;
+  }
+
   /** The findings that are new; of the others, the counts. */
   #note(
     lint: string,
@@ -145,7 +157,7 @@ export class InspectedSession {
     if (sightings === undefined) return [];
     const fresh: Finding[] = [];
     for (const { text, subject = "", atNs = timeNs } of "text" in sightings ? [sightings] : sightings) {
-      const key = `${lint} ${subject}`;
+      const key = this.#keyOf(lint, subject);
       const known = this.#findings.get(key);
       if (known === undefined) {
         const finding: Finding = { lint, severity, text, timeNs: atNs, shownBy, count: 1 };

@@ -14,6 +14,8 @@ import { RingModel } from "./ring-model.js";
 
 /** Rings that are kept apart; the wire has room for 256, and a message that names more is no message. */
 const MOST_RINGS = 1024;
+/** Regions that are kept: twice the slots of the back-ends that take the most (509). */
+const MOST_REGIONS = 1024;
 
 export class SessionModel {
   /** Messages before the one that is looked at. */
@@ -218,7 +220,7 @@ export class SessionModel {
   }
 
   #applyRegion(name: string, region: MemRegion): void {
-    if (name === "ADD_MEM_REG") {
+    if (name === "ADD_MEM_REG" && this.regions.length < MOST_REGIONS) {
       this.regions = [...this.regions, region];
       this.memoryGiven = true;
     } else if (name === "REM_MEM_REG")

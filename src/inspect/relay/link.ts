@@ -28,6 +28,8 @@ export interface LinkUser {
 
 class End {
   token: number | undefined;
+  /** What is watched for, if anything is. */
+  mask = 0;
   readonly incoming: Incoming;
   readonly outgoing: Outgoing;
   /** No more comes from here. */
@@ -216,6 +218,8 @@ export class Link {
 
   /** 0: not at all, since epoll reports a hang-up whatever is asked for. */
   #watch(end: End, mask: number): void {
+    if (mask === end.mask) return;
+    end.mask = mask;
     if (mask === 0) {
       if (end.token !== undefined) this.loop.unwatch(end.fd, end.token);
       end.token = undefined;

@@ -3,7 +3,7 @@ import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { createEventfd, signalEventfd } from "../../linux/eventfd.js";
 import type { FrameObserver } from "../frame.js";
-import type { FromRelay, RelayStart, ToRelay } from "./worker.js";
+import type { FromRelay, RelayStart, Report, ToRelay } from "./worker.js";
 
 /** Follows sessions, and hears of time that passes while nothing is said. */
 export interface RelayObserver extends FrameObserver {
@@ -38,10 +38,13 @@ export class RelayThread {
     const started = new Promise<void>((resolve) => {
       becameReady = resolve;
     });
-    this.#worker.on("message", (report: FromRelay) => {
-      if (report.kind === "ready") becameReady();
-      else tell(observer, report);
-      Atomics.add(this.#seen, 0, 1);
+    this.#worker.on("message", (message: FromRelay) => {
+      if (message === "ready") {
+        becameReady();
+        return;
+      }
+      for (const report of message) tell(observer, report);
+      Atomics.add(this.#seen, 0, message.length);
     });
     this.ended = new Promise((resolve, reject) => {
       this.#worker.on("error", reject);
@@ -65,7 +68,7 @@ export class RelayThread {
   }
 }
 
-function tell(observer: RelayObserver, report: Exclude<FromRelay, { kind: "ready" }>): void {
+function tell(observer: RelayObserver, report: Report): void {
   if (report.kind === "begun") observer.begun(report.start);
   else if (report.kind === "frame") observer.frame(report.session, report.frame);
   else if (report.kind === "remark") observer.remark(report.session, report.remark);

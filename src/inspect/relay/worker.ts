@@ -19,8 +19,7 @@ export interface RelayStart {
   readonly seen: Int32Array;
 }
 
-export type FromRelay =
-  | { readonly kind: "ready" }
+export type Report =
   | { readonly kind: "begun"; readonly start: SessionStart }
   | { readonly kind: "frame"; readonly session: number; readonly frame: SessionFrame }
   | { readonly kind: "remark"; readonly session: number; readonly remark: Remark }
@@ -28,21 +27,35 @@ export type FromRelay =
   /** Nothing is on its way that happened before. */
   | { readonly kind: "time"; readonly nowNs: bigint };
 
+/** Ready, or what has happened since the last time, in its order. */
+export type FromRelay = "ready" | readonly Report[];
+
 export type ToRelay = { readonly kind: "close"; readonly reason: string };
 
 /** Reports on their way to the main thread. With more the sessions wait: what is not seen would not be judged. */
 export const MOST_UNSEEN = 65_536;
+/** How long reports are gathered. Nobody who reads along notices. */
+const POST_MS = 5;
 /** How often time is told. */
 const TICK_MS = 250;
 
 function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
   const loop = new EventLoop(start.wakeFd);
   const clock = wallClock();
-  let posted = 0;
-  const unseen = (): number => (posted - Atomics.load(start.seen, 0)) | 0;
-  const post = (report: FromRelay): void => {
-    posted = (posted + 1) | 0;
-    port.postMessage(report);
+  let reported = 0;
+  let waiting: Report[] = [];
+  const unseen = (): number => (reported - Atomics.load(start.seen, 0)) | 0;
+  const posting = loop.timerFor({
+    onTimer() {
+      if (waiting.length > 0) port.postMessage(waiting);
+      waiting = [];
+    },
+  });
+  // Not at once: posting takes longer than passing a message on, and somebody waits for that.
+  const post = (report: Report): void => {
+    reported = (reported + 1) | 0;
+    waiting.push(report);
+    if (!posting.isRunning) posting.start(POST_MS);
     if (unseen() > MOST_UNSEEN) relay.pause();
   };
   const observer: FrameObserver = {
@@ -60,12 +73,13 @@ function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
     },
   });
   tick.start(TICK_MS);
-  post({ kind: "ready" });
+  port.postMessage("ready" satisfies FromRelay);
   try {
     loop.run(() => {
       for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
         const { reason } = got.message as ToRelay;
         relay.close(reason);
+        posting.handler.onTimer();
         loop.stop();
       }
     });
