@@ -37,15 +37,16 @@ export class Inspection implements FrameObserver {
     this.view.begun(session);
   }
 
-  frame(number: number, frame: SessionFrame): void {
+  /** What was found about the frame is returned as well, for those who keep it. */
+  frame(number: number, frame: SessionFrame): readonly Finding[] {
     const session = this.#running.get(number);
-    if (session !== undefined) this.#show(session, session.frame(frame));
+    return session === undefined ? [] : this.#show(session, frame.timeNs, () => session.frame(frame));
   }
 
   /** From a source that has no bytes. */
   message(number: number, message: SessionMessage): void {
     const session = this.#running.get(number);
-    if (session !== undefined) this.#show(session, session.message(message));
+    if (session !== undefined) this.#show(session, message.timeNs, () => session.message(message));
   }
 
   remark(number: number, remark: Remark): void {
@@ -55,11 +56,15 @@ export class Inspection implements FrameObserver {
     this.view.remarked(session, remark);
   }
 
-  /** Everything before this moment has been told. */
-  time(nowNs: bigint): void {
+  /** Everything before this moment has been told. Returns whether something is overdue now that was not before. */
+  time(nowNs: bigint): boolean {
+    let isOverdue = false;
     for (const session of this.#running.values()) {
-      this.#found(session, session.passTime(nowNs));
+      const findings = session.passTime(nowNs);
+      this.#found(session, findings);
+      isOverdue ||= findings.length > 0;
     }
+    return isOverdue;
   }
 
   ended(number: number, end: SessionEnd): void {
@@ -70,9 +75,13 @@ export class Inspection implements FrameObserver {
     this.view.ended(session);
   }
 
-  #show(session: InspectedSession, observed: Observed): void {
+  /** What was overdue before the message is shown before it, whether a clock or the message itself told the time. */
+  #show(session: InspectedSession, timeNs: bigint, observe: () => Observed): readonly Finding[] {
+    this.#found(session, session.passTime(timeNs));
+    const observed = observe();
     this.#note(observed.findings);
     this.view.observed(session, observed);
+    return observed.findings;
   }
 
   #found(session: InspectedSession, findings: readonly Finding[]): void {

@@ -8,7 +8,7 @@ import { SEVERITIES, type Severity } from "../../inspect/lints/lint.js";
 import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import type { DeviceType } from "../../virtio/index.js";
 import { optionRows } from "../help.js";
-import { type GivenOption, type OptionTable, readOptions } from "../options.js";
+import { type GivenOption, type OptionTable, readArguments } from "../options.js";
 import { UsageError } from "../usage-error.js";
 
 const DEFAULT_CONNECT_TIMEOUT_S = 30;
@@ -24,6 +24,10 @@ const OPTIONS = {
     help: `how long a back-end that is not there yet is waited for, in seconds (default ${DEFAULT_CONNECT_TIMEOUT_S})`,
   },
   once: { help: "end after the first session" },
+  capture: {
+    argument: "FILE.pcapng",
+    help: "keep the messages for Wireshark, and to inspect them again (docs/captures.md)",
+  },
   device: {
     argument: "TYPE",
     help: `name the feature bits of this device type as well: ${DEVICE_TYPES.join(", ")}`,
@@ -43,9 +47,10 @@ export function inspectHelp(): string {
     "bit33 inspect: stands between a vhost-user front-end and back-end, shows what they say, and says what is wrong",
     "",
     "Usage: bit33 inspect --listen PATH --connect PATH [OPTION...]",
+    "       bit33 inspect FILE.pcapng [OPTION...]",
     "",
     "Messages and files go through unchanged in both directions, whatever the device type. It ends with SIGINT or",
-    "SIGTERM, and the session with it: a VM loses its device then.",
+    "SIGTERM, and the session with it: a VM loses its device then. A capture is shown and judged as the live session was.",
     "",
     "Options:",
     ...optionRows(OPTIONS),
@@ -62,23 +67,73 @@ export function inspectHelp(): string {
   ].join("\n");
 }
 
-export interface InspectRequest {
+/** Between two programs. */
+export interface LiveSource {
+  readonly kind: "live";
   readonly listenPath: string;
   readonly connectPath: string;
   readonly comes: "front-end" | "back-end";
   readonly connectTimeoutMs: number;
   readonly once: boolean;
+  readonly capturePath: string | undefined;
+}
+
+/** What somebody saw before. */
+export interface FileSource {
+  readonly kind: "capture";
+  readonly path: string;
+}
+
+export interface InspectRequest {
+  readonly source: LiveSource | FileSource;
   readonly deviceType: DeviceType | undefined;
   readonly json: boolean;
   readonly quiet: boolean;
   readonly failOn: Severity | undefined;
 }
 
+/** Options that only mean something between two programs. */
+const LIVE_ONLY: readonly OptionName[] = [
+  "listen",
+  "connect",
+  "reverse",
+  "connect-timeout",
+  "once",
+  "capture",
+];
+
 /** Throws an OperatorError for the first thing that is wrong. */
 export function readInspectRequest(argv: readonly string[]): InspectRequest {
-  const given = readOptions(argv, OPTIONS);
+  const { options: given, words } = readArguments(argv, OPTIONS);
   const find = (name: OptionName): GivenOption<OptionName> | undefined =>
     given.find((option) => option.name === name);
+  return {
+    source: readSource(words, find),
+    deviceType: oneOf(find("device"), DEVICE_TYPES),
+    json: find("json") !== undefined,
+    quiet: find("quiet") !== undefined,
+    failOn: oneOf(find("fail-on"), SEVERITIES),
+  };
+}
+
+type Find = (name: OptionName) => GivenOption<OptionName> | undefined;
+
+function readSource(words: readonly string[], find: Find): InspectRequest["source"] {
+  const [path, another] = words;
+  if (path === undefined) return readLiveSource(find);
+  if (another !== undefined) {
+    const problem = `unexpected argument ${JSON.stringify(another)}; one file is inspected at a time`;
+    throw new UsageError("argument-unexpected", problem);
+  }
+  const live = LIVE_ONLY.map(find).find((option) => option !== undefined);
+  if (live !== undefined) {
+    const problem = `${live.typed} belongs to a live session, and ${JSON.stringify(path)} is a file; leave one of them out`;
+    throw new UsageError("option-conflict", problem);
+  }
+  return { kind: "capture", path };
+}
+
+function readLiveSource(find: Find): LiveSource {
   const listenPath = socketPath(find("listen"), "--listen PATH, where the front-end connects");
   const connectPath = socketPath(find("connect"), "--connect PATH, the back-end's socket");
   if (listenPath === connectPath) {
@@ -89,15 +144,13 @@ export function readInspectRequest(argv: readonly string[]): InspectRequest {
   if (!existsSync(folder))
     throw new ConfigError("directory-missing", "--listen", `there is no directory ${folder}; create it`);
   return {
+    kind: "live",
     listenPath,
     connectPath,
     comes: find("reverse") === undefined ? "front-end" : "back-end",
     connectTimeoutMs: readTimeoutMs(find("connect-timeout")),
     once: find("once") !== undefined,
-    deviceType: oneOf(find("device"), DEVICE_TYPES),
-    json: find("json") !== undefined,
-    quiet: find("quiet") !== undefined,
-    failOn: oneOf(find("fail-on"), SEVERITIES),
+    capturePath: find("capture")?.value,
   };
 }
 

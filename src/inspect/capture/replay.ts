@@ -1,0 +1,103 @@
+/**
+ * Plays a captured inspection to an observer again: the same sessions, messages and times as when it was live. Packets of
+ * other link types and of other programs are counted. Must not know what comes of it.
+ */
+import type { FrameObserver } from "../frame.js";
+import { CaptureError } from "./error.js";
+import { decodeLink, type LinkPacket, VHOST_USER_LINK_TYPE } from "./link-header.js";
+import { type CapturedPacket, readPackets } from "./pcapng-reader.js";
+
+export interface ReplayObserver extends FrameObserver {
+  time(nowNs: bigint): void;
+}
+
+export interface ReplayCounts {
+  readonly messages: number;
+  /** Packets that are no vhost-user messages of ours: the rings' packets, or somebody else's. */
+  readonly others: number;
+}
+
+const STOPPED = "the capture ends here";
+
+/**
+ * Plays what can be read. Throws a CaptureError after that, if the file is damaged or was not made by an inspection;
+ * sessions that are still open then are ended first.
+ */
+export function replayCapture(path: string, observer: ReplayObserver): ReplayCounts {
+  const open = new Set<number>();
+  let messages = 0;
+  let others = 0;
+  let lastNs = 0n;
+  try {
+    for (const packet of readPackets(path)) {
+      if (packet.interface.linkType !== VHOST_USER_LINK_TYPE) {
+        others++;
+        continue;
+      }
+      const link = linkOf(packet);
+      lastNs = packet.timeNs;
+      if (link.kind === "message") messages++;
+      play(packet.timeNs, link, observer, open);
+    }
+  } finally {
+    for (const session of open) observer.ended(session, { timeNs: lastNs, by: "observer", reason: STOPPED });
+  }
+  if (messages === 0) {
+    const problem = "there is no vhost-user message in it; give a file that bit33 inspect --capture wrote";
+    throw new CaptureError("capture-foreign", path, problem);
+  }
+  return { messages, others };
+}
+
+function linkOf(packet: CapturedPacket): LinkPacket {
+  const { bytes, originalBytes, place } = packet;
+  const link = decodeLink(bytes);
+  if (typeof link === "string") throw new CaptureError("capture-foreign", place, link);
+  if (bytes.byteLength < originalBytes)
+    throw new CaptureError(
+      "capture-damaged",
+      place,
+      `its message was cut from ${originalBytes} to ${bytes.byteLength} bytes; nothing after it can be judged`,
+    );
+  return link;
+}
+
+function play(timeNs: bigint, link: LinkPacket, observer: ReplayObserver, open: Set<number>): void {
+  const { session } = link;
+  // A file that lacks its beginning (editcap, a ring of files) begins with the first thing it has.
+  if (link.kind !== "begun" && link.kind !== "time" && !open.has(session)) {
+    open.add(session);
+    observer.begun({ session, timeNs, transport: "vhost-user" });
+  }
+  switch (link.kind) {
+    case "begun":
+      open.add(session);
+      observer.begun({ session, timeNs, transport: "vhost-user" });
+      return;
+    case "message": {
+      const { channel, direction, descriptorCount, descriptorKinds, body } = link;
+      const frame = { timeNs, channel, direction, bytes: body, descriptorCount };
+      observer.frame(session, descriptorKinds === undefined ? frame : { ...frame, descriptorKinds });
+      return;
+    }
+    case "remark":
+      observer.remark(session, {
+        timeNs,
+        text: textOf(link),
+        isGap: link.isGap,
+        isBroken: link.isBroken,
+      });
+      return;
+    case "time":
+      observer.time(timeNs);
+      return;
+    case "ended":
+      open.delete(session);
+      observer.ended(session, { timeNs, by: link.ender, reason: textOf(link) });
+      return;
+  }
+}
+
+function textOf({ body }: LinkPacket): string {
+  return new TextDecoder().decode(body);
+}
