@@ -66,7 +66,7 @@ export class InspectedSession {
     readonly start: SessionStart,
     options: InspectOptions = {},
   ) {
-    this.model = new SessionModel(start.transport);
+    this.model = new SessionModel(start.transport, options.describe?.deviceType);
     this.#nowNs = start.timeNs;
     this.#lints = Object.entries(options.lints ?? LINTS);
     this.#describe = options.describe ?? {};

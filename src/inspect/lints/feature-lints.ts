@@ -181,6 +181,36 @@ export const FEATURE_LINTS = {
         : { text: `SET_FEATURES changes ${bitsOf(changed).map(name).join(", ")}` };
     },
   },
+  "log-all-toggled": {
+    severity: "info",
+    title: "Dirty logging is switched while rings run",
+    rule: "vhost-user, Migration; linux include/uapi/linux/vhost_types.h VHOST_F_LOG_ALL",
+    why: "Legal: a migration begins or ends. A back-end that takes every SET_FEATURES for a new negotiation resets its rings.",
+    todo: "In the back-end: look whether anything but LOG_ALL changed.",
+    onMessage: (look) => {
+      const word = wordOf(requestOf(look, "SET_FEATURES"));
+      const { model } = look;
+      if (word === undefined || model.acknowledged === undefined || model.runningRings.length === 0)
+        return undefined;
+      if (!has(word ^ model.acknowledged, F.LOG_ALL)) return undefined;
+      return { text: `SET_FEATURES switches LOG_ALL (26) ${has(word, F.LOG_ALL) ? "on" : "off"}` };
+    },
+  },
+  "in-order-acknowledged": {
+    severity: "info",
+    title: "IN_ORDER is acknowledged",
+    rule: "VIRTIO, VIRTIO_F_IN_ORDER; Linux drivers/virtio/virtio_ring.c vring_transport_features: since 7.x, not in 6.12",
+    why:
+      "Back-ends have offered it for years to guests that never took it (firecracker, cloud-hypervisor, libkrun): that they " +
+      "really use buffers in order is tested by new guests only.",
+    todo: "If data goes wrong with a new guest only: mask the bit, and see whether that helps.",
+    onMessage: (look) => {
+      const now = acknowledgedNow(look);
+      return now !== undefined && has(now.word & ~now.unoffered, F.IN_ORDER)
+        ? { text: "SET_FEATURES acknowledges IN_ORDER (35)" }
+        : undefined;
+    },
+  },
   "version-1-missing": {
     severity: "info",
     title: "VERSION_1 is offered and not acknowledged",

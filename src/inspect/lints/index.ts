@@ -5,6 +5,7 @@ import { MEMORY_LINTS } from "./memory-lints.js";
 import { MESSAGE_LINTS } from "./message-lints.js";
 import { RING_LINTS } from "./ring-lints.js";
 import { TRANSLATION_LINTS } from "./translation-lints.js";
+import { VSOCK_LINTS } from "./vsock-lints.js";
 
 export const LINTS = {
   ...FEATURE_LINTS,
@@ -12,6 +13,7 @@ export const LINTS = {
   ...MEMORY_LINTS,
   ...RING_LINTS,
   ...MESSAGE_LINTS,
+  ...VSOCK_LINTS,
 } as const satisfies LintTable;
 
 export type LintId = keyof typeof LINTS;

@@ -54,6 +54,14 @@ const SESSIONS: Readonly<Record<LintId, { readonly wrong: Saying; readonly right
     wrong: (t) => t.run().features(TAKEN | maskOf(F.INDIRECT_DESC)),
     right: (t) => t.run().features(TAKEN | maskOf(F.LOG_ALL)),
   },
+  "log-all-toggled": {
+    wrong: (t) => t.run().features(TAKEN | maskOf(F.LOG_ALL)),
+    right: (t) => t.begin().features(TAKEN | maskOf(F.LOG_ALL)),
+  },
+  "in-order-acknowledged": {
+    wrong: (t) => t.begin(OFFER | maskOf(F.IN_ORDER)).features(TAKEN | maskOf(F.IN_ORDER)),
+    right: (t) => t.begin(OFFER | maskOf(F.IN_ORDER)).features(TAKEN),
+  },
   "version-1-missing": {
     wrong: (t) => t.begin().features(TAKEN & ~maskOf(F.VERSION_1)),
     right: (t) => t.begin().features(),
@@ -109,6 +117,18 @@ const SESSIONS: Readonly<Record<LintId, { readonly wrong: Saying; readonly right
   "miss-unanswered": {
     wrong: (t) => t.runTranslated().miss(0x5000n).wait(2),
     right: (t) => t.runTranslated().miss(0x5000n).update(0x5000n).wait(2),
+  },
+  "miss-deadlock": {
+    wrong: (t) => {
+      t.runTranslated().miss(0x5000n);
+      t.say(t.make.request("IOTLB_MSG", t.iotlb(IOTLB_TYPE.UPDATE, 0x5000n, 0x1000n), { needReply: true }));
+      t.wait(2);
+    },
+    right: (t) => t.runTranslated().miss(0x5000n).update(0x5000n).wait(2),
+  },
+  "iotlb-overflow": {
+    wrong: (t) => mapPages(t.runTranslated(), 2048),
+    right: (t) => mapPages(t.runTranslated(), 2047),
   },
   "miss-refused": {
     wrong: (t) => t.runTranslated().miss(0x5000n).say(t.make.answer("IOTLB_MSG", 1n)),
@@ -408,6 +428,22 @@ const SESSIONS: Readonly<Record<LintId, { readonly wrong: Saying; readonly right
     wrong: (t) => t.session.remark({ timeNs: START_NS, text: "no vhost-user", isGap: true, isBroken: true }),
     right: (t) => t.session.remark({ timeNs: START_NS, text: "something was missed", isGap: true }),
   },
+  "vsock-dgram-bit": {
+    wrong: (t) => t.begin(OFFER | maskOf(3)),
+    right: (t) => t.begin(OFFER | maskOf(2)),
+  },
+  "vsock-without-config": {
+    wrong: (t) => t.begin(OFFER, PROTOCOL & ~maskOf(PROTOCOL_F.CONFIG)),
+    right: (t) => t.begin(),
+  },
+  "vsock-event-queue-kept": {
+    wrong: (t) => t.run().ring(1).wait(2),
+    right: (t) => t.run().ring(1).ring(2).wait(2),
+  },
+  "kernel-guest-cid": {
+    wrong: (t) => calls(t, "VHOST_VSOCK_SET_GUEST_CID", 2n),
+    right: (t) => calls(t, "VHOST_VSOCK_SET_GUEST_CID", 3n),
+  },
   "left-before-start": {
     wrong: (t) => t.begin(),
     right: (t) => t.run(),
@@ -425,6 +461,10 @@ const SECOND = {
   userAddress: USER + 0x1_0000_0000n,
   mmapOffset: 0n,
 };
+
+function mapPages(talk: Talk, count: number): void {
+  for (let page = 0; page < count; page++) talk.update(BigInt(page) * 0x1000n);
+}
 
 function status(talk: Talk, value: bigint): void {
   talk.say(talk.make.request("SET_STATUS", { kind: "u64", value }));
@@ -470,7 +510,7 @@ function readsConfig(talk: Talk, flags: number): void {
 }
 
 /** The system call as a trace tells it. */
-function runKernel(talk: Talk): void {
+function calls(talk: Talk, name: string, value: bigint): void {
   const call: SessionMessage = {
     timeNs: talk.make.nowNs,
     channel: "main",
@@ -478,9 +518,9 @@ function runKernel(talk: Talk): void {
     isReply: false,
     needReply: false,
     request: 0,
-    name: "VHOST_VSOCK_SET_RUNNING",
+    name,
     record: undefined,
-    payload: { kind: "u64", value: 1n },
+    payload: { kind: "u64", value },
     problem: undefined,
     flags: 1,
     descriptorCount: 0,
@@ -488,6 +528,10 @@ function runKernel(talk: Talk): void {
     byteLength: 0,
   };
   talk.session.message(call);
+}
+
+function runKernel(talk: Talk): void {
+  calls(talk, "VHOST_VSOCK_SET_RUNNING", 1n);
 }
 
 function foundIn(saying: Saying): string[] {

@@ -39,7 +39,10 @@ export const IOVA = 0xffff_f000n;
 
 export class Talk {
   readonly make = new FrameMaker();
-  readonly session = new InspectedSession({ session: 1, timeNs: START_NS, transport: "vhost-user" });
+  readonly session = new InspectedSession(
+    { session: 1, timeNs: START_NS, transport: "vhost-user" },
+    { describe: { deviceType: "vsock" } },
+  );
 
   say(frame: SessionFrame): void {
     this.session.frame(frame);

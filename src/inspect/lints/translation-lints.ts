@@ -6,6 +6,7 @@
 
 import { IOTLB_TYPE, type IotlbMessage, type PayloadOf } from "../../vhost/wire/index.js";
 import { DEFAULT_EXPLICIT_IOTLB_BIT, F, hex } from "../../virtio/index.js";
+import { MOST_MAPPINGS } from "../model/iotlb-model.js";
 import type { SessionModel } from "../model/session-model.js";
 import { type LintTable, type MessageLook, MISS_NS, SILENCE_NS, type Sighting } from "./lint.js";
 
@@ -82,6 +83,40 @@ export const TRANSLATION_LINTS = {
       const others = more > 0 ? ` (and ${more} more)` : "";
       const text = `MISS ${hex(first.iova)} has waited for ${MISS_NS / 1_000_000n} ms${others}`;
       return { text, atNs: first.atNs + MISS_NS };
+    },
+  },
+  "miss-deadlock": {
+    severity: "error",
+    title: "Each end waits for the other: a MISS for its answer, an UPDATE for its own",
+    rule:
+      "QEMU hw/virtio/vhost-user.c: a MISS is answered once the UPDATE on the main socket has been; vhost-user, IOMMU " +
+      "support",
+    why:
+      "QEMU sends the UPDATE on the main socket and waits for the answer to it before it answers the MISS. A back-end that " +
+      "waits for the answer to its MISS, and reads nothing meanwhile, stands still for ever, and QEMU with it.",
+    todo: "In the back-end: send a MISS without waiting for it, and go on with the ring when the UPDATE comes.",
+    onTime: ({ open, nowNs, model }) => {
+      if (model.hasGap) return undefined;
+      const late = open.filter(
+        ({ message }) => nowNs - message.timeNs > MISS_NS && message.payload?.kind === "iotlb",
+      );
+      const miss = late.find(({ message }) => message.channel === "backend");
+      const update = late.find(({ message }) => message.channel === "main");
+      if (miss === undefined || update === undefined) return undefined;
+      const text = `#${miss.number} ${miss.message.name} and #${update.number} ${update.message.name} both wait for an answer`;
+      return { text, atNs: update.message.timeNs + MISS_NS };
+    },
+  },
+  "iotlb-overflow": {
+    severity: "info",
+    title: "More is mapped at a time than the kernel's vhost keeps",
+    rule: "Linux drivers/vhost/vhost.c max_iotlb_entries, iotlb.c VHOST_IOTLB_FLAG_RETIRE; DPDK keeps as many",
+    why: "At 2048 mappings the oldest is dropped, and has to be asked for again.",
+    todo: "In the front-end: map larger ranges. In a back-end with a limit: expect to ask again.",
+    onMessage: (look) => {
+      if (iotlbOf(look)?.type !== IOTLB_TYPE.UPDATE || look.model.iotlb.mappings.length < MOST_MAPPINGS)
+        return undefined;
+      return { text: `an UPDATE on top of ${MOST_MAPPINGS} mappings` };
     },
   },
   "miss-refused": {

@@ -6,7 +6,7 @@ import { IOTLB_TYPE, type IotlbMessage } from "../../vhost/wire/index.js";
 
 const LAST_ADDRESS = 2n ** 64n - 1n;
 /** More are not kept: what the oldest said is forgotten, as Linux does at the same number (vhost max_iotlb_entries). */
-const MOST_MAPPINGS = 2048;
+export const MOST_MAPPINGS = 2048;
 const MOST_PENDING = 1024;
 
 export interface Mapping {

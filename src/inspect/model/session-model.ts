@@ -5,7 +5,7 @@
  */
 
 import type { MemRegion, NegotiatedWords, Payload, PayloadOf } from "../../vhost/wire/index.js";
-import { F, has, PROTOCOL_F } from "../../virtio/index.js";
+import { type DeviceType, F, has, PROTOCOL_F } from "../../virtio/index.js";
 import { type AddressClass, classOf } from "../address-class.js";
 import type { Transport } from "../frame.js";
 import type { SessionMessage } from "../message.js";
@@ -55,7 +55,11 @@ export class SessionModel {
   /** IOTLB messages of the front-end since then or since bit 33 was acknowledged, whichever is earlier. */
   iotlbSinceAcknowledged = 0;
 
-  constructor(readonly transport: Transport) {}
+  /** @param deviceType as far as somebody knows it; no message says it */
+  constructor(
+    readonly transport: Transport,
+    readonly deviceType?: DeviceType,
+  ) {}
 
   get words(): NegotiatedWords {
     return {

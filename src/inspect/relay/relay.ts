@@ -7,7 +7,7 @@ import { EPOLLIN } from "../../linux/epoll.js";
 import { errno, errnoName } from "../../linux/errors.js";
 import type { EventLoop } from "../../linux/event-loop.js";
 import type { Timer } from "../../linux/timers.js";
-import { acceptUnix, connectUnix, createSocket, peekByte } from "../../linux/unix-socket.js";
+import { acceptUnix, connectUnix, peekByte, tryCreateSocket } from "../../linux/unix-socket.js";
 import type { FrameObserver } from "../frame.js";
 import { type Clock, wallClock } from "./clock.js";
 import { RelaySession } from "./relay-session.js";
@@ -51,6 +51,7 @@ export class Relay {
   readonly #token: number;
   #count = 0;
   #isPaused = false;
+  #rest: Timer | undefined;
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -72,6 +73,7 @@ export class Relay {
 
   /** Ends every session; the observer hears of each. */
   close(reason: string): void {
+    this.#rest?.cancel();
     this.#options.loop.unwatch(this.#options.listener, this.#token);
     for (const waiting of [...this.#waiting]) this.#giveUp(waiting, "observer", reason);
     for (const session of [...this.#sessions]) session.close(reason);
@@ -79,7 +81,10 @@ export class Relay {
 
   #accept(): void {
     const fd = acceptUnix(this.#options.listener);
-    if (fd < 0) return;
+    if (fd < 0) {
+      if (fd !== -errno.EAGAIN) this.#restAccepting();
+      return;
+    }
     const session = ++this.#count;
     const { observer, connectTimeoutMs } = this.#options;
     observer.begun({ session, timeNs: this.#clock.nowNs(), transport: "vhost-user" });
@@ -90,16 +95,23 @@ export class Relay {
     else this.#connect(waiting);
   }
 
+  /** Nobody can be accepted for want of descriptors: who knocks goes on waiting, and would be told of without end. */
+  #restAccepting(): void {
+    const { loop, listener } = this.#options;
+    loop.modify(listener, 0, this.#token);
+    this.#rest = loop.setTimer(RETRY_MS, () => loop.modify(listener, EPOLLIN, this.#token));
+  }
+
   #connect(waiting: Waiting): void {
     waiting.timer = undefined;
     const { connectPath } = this.#options;
-    const other = createSocket();
-    const result = connectUnix(other, connectPath);
+    const other = tryCreateSocket();
+    const result = other < 0 ? other : connectUnix(other, connectPath);
     if (result === 0) {
       this.#join(waiting, other);
       return;
     }
-    closeSync(other);
+    if (other >= 0) closeSync(other);
     const comes = this.#options.comes;
     if (peekByte(waiting.fd) === 0) {
       this.#giveUp(
