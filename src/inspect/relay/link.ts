@@ -165,7 +165,8 @@ export class Link {
   }
 
   #pass(target: End, pieces: readonly Piece[]): void {
-    if (target.isGone || target.wasShut) {
+    // A message that was injected meanwhile can have found that an end is gone, and closed the link.
+    if (!this.#isOpen || target.isGone || target.wasShut) {
       for (const { fds } of pieces) closeAll(fds);
       return;
     }

@@ -364,4 +364,42 @@ describe("a relay", () => {
       );
     });
   });
+
+  it("takes nothing in while whoever observes has fallen behind, and everything afterwards", () =>
+    using(new RelayRig(), (rig) => {
+      const [front, back] = rig.joined();
+      const [ours, theirs] = socketPair();
+      rig.keep(ours);
+      sendMessage(front, CHANNEL, [theirs]);
+      closeSync(theirs);
+      const [channel] = rig.take(back).descriptors;
+      rig.relay.pause();
+      sendMessage(front, GET_FEATURES);
+      sendMessage(channel, encodeRequest("backend", "IOTLB_MSG", iotlb));
+      assert.equal(rig.take(back).result, -errno.EAGAIN);
+      assert.equal(rig.take(ours).result, -errno.EAGAIN);
+      assert.equal(rig.frames.length, 1);
+      rig.relay.resume();
+      assert.deepEqual(rig.take(back).bytes, GET_FEATURES);
+      assert.ok(rig.take(ours).result > 0);
+      assert.equal(rig.frames.length, 3);
+    }));
+
+  it("ends a session in which a rewriter injects towards an end that is gone", () => {
+    const makeRewriter: MakeRewriter = (port) => ({
+      rewrite: () => {
+        port.inject("main", "to-frontend", CHANNEL);
+        return { kind: "pass" };
+      },
+      close() {},
+    });
+    using(new RelayRig({ makeRewriter }), (rig) => {
+      const [front, back] = rig.joined();
+      const file = rig.keep(createEventfd());
+      sendMessage(back, encodeRequest("frontend", "GPU_SET_SOCKET"), [file]);
+      rig.hangUp(front);
+      assert.equal(rig.ends.length, 1);
+      assert.equal(rig.ends[0].by, "front-end");
+    });
+  });
 });

@@ -28,7 +28,7 @@ export const PASS: Rewriting = { kind: "pass" };
 
 /** What a rewriter may say by itself. What is injected is not shown to the observer. */
 export interface RewriterPort {
-  /** A whole message behind those that are on their way. False if that end is gone or there is no such channel. */
+  /** A whole message behind those that are on their way, and before the one that is being looked at. False if that end is gone or there is no such channel. */
   inject(channel: FrameChannel, direction: FrameDirection, bytes: Uint8Array): boolean;
   /** A line for the user. */
   remark(text: string): void;

@@ -45,12 +45,11 @@ function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
   let reported = 0;
   let waiting: Report[] = [];
   const unseen = (): number => (reported - Atomics.load(start.seen, 0)) | 0;
-  const posting = loop.timerFor({
-    onTimer() {
-      if (waiting.length > 0) port.postMessage(waiting);
-      waiting = [];
-    },
-  });
+  const flush = (): void => {
+    if (waiting.length > 0) port.postMessage(waiting);
+    waiting = [];
+  };
+  const posting = loop.timerFor({ onTimer: flush });
   // Not at once: posting takes longer than passing a message on, and somebody waits for that.
   const post = (report: Report): void => {
     reported = (reported + 1) | 0;
@@ -79,7 +78,7 @@ function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
       for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
         const { reason } = got.message as ToRelay;
         relay.close(reason);
-        posting.handler.onTimer();
+        flush();
         loop.stop();
       }
     });
