@@ -98,3 +98,13 @@ export function requestOf({ message }: MessageLook, name: string): SessionMessag
 export function replyOf({ message }: MessageLook, name: string): SessionMessage["payload"] {
   return message.isReply && message.name === name ? message.payload : undefined;
 }
+
+/** The number that a message carries, if that is all it carries. */
+export function wordOf(payload: SessionMessage["payload"]): bigint | undefined {
+  return payload?.kind === "u64" ? payload.value : undefined;
+}
+
+/** Whether rings can be judged by what came before them: nothing of the session was missed. */
+export function isJudged({ model }: RunLook): boolean {
+  return !model.hasGap && model.isFromStart;
+}

@@ -3,6 +3,9 @@
  * nothing. A ring counts as started from SET_VRING_KICK on, until GET_VRING_BASE (vhost-user, Ring states).
  */
 
+/** VIRTIO, Split Virtqueues and Packed Virtqueues: the same limit for both. */
+export const MOST_DESCRIPTORS = 32768;
+
 export interface RingAddresses {
   readonly desc: bigint;
   readonly avail: bigint;
