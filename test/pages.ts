@@ -1,7 +1,8 @@
-/** The pages of docs/ that are made from the sources, each with the function that makes it. */
+/** The files that are made from the sources, most of them pages of docs/, each with the function that makes it. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { disagreementsPage } from "./disagreements-page.js";
+import { dissector } from "./dissector-page.js";
 import { lintsPage } from "./lints-page.js";
 import { logEventsPage } from "./log-events-page.js";
 import { matrixPage } from "./matrix-page.js";
@@ -31,4 +32,8 @@ export const PAGES: readonly Page[] = [
     text: () => profilesPage(readFileSync(join(root, EXAMPLE_PROFILE), "utf8")),
   },
   { path: "docs/verdicts.md", text: verdictsPage },
+  {
+    path: "wireshark/vhost-user.lua",
+    text: () => dissector(readFileSync(join(root, "wireshark/vhost-user.lua"), "utf8")),
+  },
 ];

@@ -9,6 +9,7 @@ import { run } from "node:test";
 import { spec, tap } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
 import { whatPeerIsMissing } from "./peers/paths.js";
+import { whatToolIsMissing } from "./tools/paths.js";
 import { root, whatIsMissing } from "./vm/paths.js";
 
 const buildFolder = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -27,6 +28,12 @@ const demanding = [
     what: "tests with other people's devices",
     missing: whatPeerIsMissing(),
     setup: "npm run setup:peers",
+  },
+  {
+    folder: join(buildFolder, "test/tools"),
+    what: "tests with tshark",
+    missing: whatToolIsMissing(),
+    setup: "npm run setup:vm",
   },
 ] as const;
 

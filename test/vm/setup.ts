@@ -39,6 +39,9 @@ const needed = [
   { package: "lz4", present: () => findProgram("lz4") !== undefined },
   { package: "zstd", present: () => findProgram("zstd") !== undefined },
   { package: "debian-archive-keyring", present: () => existsSync(keyring) },
+  // Not for the guests: what reads captures, and what writes traces.
+  { package: "tshark", present: () => findProgram("tshark") !== undefined },
+  { package: "strace", present: () => findProgram("strace") !== undefined },
 ];
 
 function say(line: string): void {
