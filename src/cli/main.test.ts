@@ -74,7 +74,7 @@ describe("bit33", () => {
       ["serve", "--vm", "a\nb=c"],
       '--vm #1: unknown key "a\\nb"; the keys are guest-cid, socket, uds-path, tx-buffer-size, queue-size, ' +
         "groups, iotlb, iotlb-explicit-bit, access-platform, seqpacket, uds-mode, uds-group, forward, listen, max-connections, " +
-        "total-buffer-size, connect-timeout-ms, shutdown-timeout-ms, probation-ms",
+        "total-buffer-size, connect-timeout-ms, handshake-timeout-ms, shutdown-timeout-ms, probation-ms",
     );
     refuses(["serve", "--a\u001b[31m"], "unknown option --a\\u001b[31m; --help lists the options");
   });

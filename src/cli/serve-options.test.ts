@@ -51,7 +51,8 @@ describe("a serve command line", () => {
     const settings =
       "--guest-cid=9 --tx-buffer-size=65536 --queue-size=128 --groups=a+b --iotlb=explicit " +
       "--iotlb-explicit-bit=60 --access-platform=off --seqpacket=off --uds-mode=0660 --uds-group=5 --max-connections=10 " +
-      "--total-buffer-size=1000000 --probation-ms=0 --connect-timeout-ms=500 --shutdown-timeout-ms=600";
+      "--total-buffer-size=1000000 --probation-ms=0 --connect-timeout-ms=500 --shutdown-timeout-ms=600 " +
+      "--handshake-timeout-ms=700";
     const [config] = (await readServeRequest([...paths, ...settings.split(" ")])).configs;
     assert.deepEqual(
       { ...config, socketPath: "", udsPath: "" },
@@ -74,6 +75,7 @@ describe("a serve command line", () => {
         totalBufferBytes: 1_000_000,
         probationMs: 0,
         connectTimeoutMs: 500,
+        handshakeTimeoutMs: 700,
         shutdownTimeoutMs: 600,
       },
     );
@@ -126,6 +128,7 @@ describe("a serve command line", () => {
     );
     for (const [option, range] of [
       ["--connect-timeout-ms=0", "1 to 600000"],
+      ["--handshake-timeout-ms=0", "1 to 600000"],
       ["--shutdown-timeout-ms=600001", "1 to 600000"],
       ["--probation-ms=60001", "0 to 60000"],
       ["--total-buffer-size=4095", "4096 to 68719476736"],
@@ -252,6 +255,7 @@ describe("the three notations", () => {
       "max-connections": fc.integer({ min: 1, max: 65536 }).map(String),
       "total-buffer-size": fc.integer({ min: 4096, max: 2 ** 36 }).map(String),
       "connect-timeout-ms": fc.integer({ min: 1, max: 600_000 }).map(String),
+      "handshake-timeout-ms": fc.integer({ min: 1, max: 600_000 }).map(String),
       "probation-ms": fc.integer({ min: 0, max: 60_000 }).map(String),
     },
     { requiredKeys: [] },

@@ -62,6 +62,7 @@ describe("--vm", () => {
       totalBufferBytes: undefined,
       probationMs: 50,
       connectTimeoutMs: 2000,
+      handshakeTimeoutMs: 10_000,
       shutdownTimeoutMs: 8000,
     });
     assert.equal(placeOf("socketPath"), "--vm #1 (socket)");

@@ -112,23 +112,15 @@ export class VmDevice {
       limits: limitsOf(config),
     });
     const mostClients = Math.min(MOST_HANDSHAKES, config.maxConnections);
+    const { handshakeTimeoutMs } = config;
+    const shared = { loop, log, connector: this.#switch, descriptorCeiling };
     const listen = (fd: number, type: number) =>
-      new HybridListener({ loop, log, fd, type, connector: this.#switch, mostClients, descriptorCeiling });
+      new HybridListener({ ...shared, fd, type, mostClients, handshakeTimeoutMs });
     this.#listeners = hybridFd === undefined ? [] : [listen(hybridFd, SocketType.STREAM)];
     if (options.seqpacketFd !== undefined)
       this.#listeners.push(listen(options.seqpacketFd, SocketType.SEQPACKET));
-    const connector = this.#switch;
     for (const { fd, guestPort } of options.listens ?? [])
-      this.#listeners.push(
-        new GuestPortListener({
-          loop,
-          log,
-          fd,
-          guestPort,
-          connector,
-          descriptorCeiling,
-        }),
-      );
+      this.#listeners.push(new GuestPortListener({ ...shared, fd, guestPort }));
     if (options.vmm.listening) this.#listen();
     else this.#serve(options.vmm.fd);
   }

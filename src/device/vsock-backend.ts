@@ -32,7 +32,8 @@ const RING_FEATURES = maskOf(F.VERSION_1, F.INDIRECT_DESC, F.EVENT_IDX, F.RING_P
 
 /**
  * The bit of stream sockets is not offered, as by Linux vhost-vsock: no driver acknowledges it, and a device "MAY act"
- * as if it were negotiated (virtio 1.4, 5.10.3), which this one does.
+ * as if it were negotiated (virtio 1.4, 5.10.3), which this one does. Nor is NO_IMPLIED_STREAM, although a device "SHOULD"
+ * offer it there: docs/seqpacket.md says why.
  */
 const SEQPACKET = mask(VSOCK_F.VSOCK_SEQPACKET);
 
@@ -374,10 +375,15 @@ export class VsockBackend implements BackendDevice {
     queue.disableKicks();
     const before = queue.nextAvail;
     const packetsBefore = this.vsock.counters.toGuestPackets;
-    const end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
+    let end: ReturnType<VsockSwitch["pump"]>;
+    try {
+      end = this.vsock.pump(ring, MOST_PACKETS_A_PUMP);
+    } finally {
+      // Whatever went wrong: no buffer is held across a return to the event loop.
+      ring.finish();
+    }
     const packets = this.vsock.counters.toGuestPackets - packetsBefore;
     if (packets > 0) this.counters.toGuestBatches.add(packets);
-    ring.finish();
     const progressed = queue.nextAvail !== before;
     // Buffers may have come between the last look and the request for kicks. If nothing was sent although there are
     // some, the next one is merely not mapped, and there is nothing to do but wait.

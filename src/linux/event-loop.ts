@@ -100,9 +100,14 @@ export class EventLoop {
     this.#leaving.push(fd);
   }
 
-  #closeLeaving(): void {
-    // Each is taken out before it is closed: should that fail, no number is closed twice, which could be another's by then.
+  /**
+   * Closes now what waits for the end of the turn: for whoever lacks a descriptor. False if nothing does. Each is taken out
+   * before it is closed: should that fail, no number is closed twice, which could be another's by then.
+   */
+  closeLeaving(): boolean {
+    if (this.#leaving.length === 0) return false;
     for (let fd = this.#leaving.pop(); fd !== undefined; fd = this.#leaving.pop()) closeDescriptor(fd);
+    return true;
   }
 
   #release(slot: number): void {
@@ -171,7 +176,7 @@ export class EventLoop {
       this.#afterEvents[this.#afterAt]();
     }
     this.#afterAt = -1;
-    this.#closeLeaving();
+    this.closeLeaving();
     return wasRequested || count > 0 || timersRun > 0 || this.#turnRequested;
   }
 
@@ -181,7 +186,7 @@ export class EventLoop {
 
   /** Frees the loop's own descriptors. Descriptors that are watched stay their owners'. */
   close(): void {
-    this.#closeLeaving();
+    this.closeLeaving();
     this.#epoll.close();
     if (this.#ownsWakeFd) closeSync(this.wakeFd);
   }

@@ -1,6 +1,6 @@
 /**
  * Sorted, non-overlapping ranges of addresses below 2^53, each with the address that it maps to. The memory table
- * keeps two: by guest-physical and by user address. Looking up allocates nothing.
+ * keeps three: by guest-physical and by user address, and by the address in this process. Looking up allocates nothing.
  */
 
 export class RangeTable {

@@ -3,6 +3,8 @@
  * know what becomes of them.
  */
 import { closeSync } from "node:fs";
+import { closeDescriptor } from "../linux/close.js";
+import { duplicate } from "../linux/duplicate.js";
 import { EPOLLIN } from "../linux/epoll.js";
 import { errno, errnoName } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
@@ -23,6 +25,8 @@ export class Acceptor implements EventHandler {
       readonly loop: EventLoop;
       /** Listening and non-blocking; owned by this object from now on. */
       readonly fd: number;
+      /** Descriptors from this number on are left to others, as far as there are lower ones. */
+      readonly descriptorCeiling: number;
       /** Owns the descriptor from now on. */
       accepted(fd: number): void;
       /** Nobody could be accepted. */
@@ -34,7 +38,7 @@ export class Acceptor implements EventHandler {
 
   onEvents(): void {
     for (let accepted = 0; accepted < MOST_ACCEPTED_AT_ONCE; accepted++) {
-      const fd = acceptUnix(this.options.fd);
+      const fd = this.#accept();
       if (fd === -errno.EAGAIN || fd === -errno.EINTR || fd === -errno.ECONNABORTED) return;
       if (fd < 0) {
         this.#pauseAccepting(-fd);
@@ -42,6 +46,17 @@ export class Acceptor implements EventHandler {
       }
       this.options.accepted(fd);
     }
+  }
+
+  /** Connections that have ended in this turn may still have their descriptors: then they are closed, for the client. */
+  #accept(): number {
+    const { loop, fd: listener, descriptorCeiling } = this.options;
+    let fd = acceptUnix(listener);
+    if (fd === -errno.EMFILE && loop.closeLeaving()) fd = acceptUnix(listener);
+    if (fd < descriptorCeiling || !loop.closeLeaving()) return fd;
+    const lower = duplicate(fd);
+    closeDescriptor(fd);
+    return lower;
   }
 
   /** Out of descriptors or memory: the listener stays readable, so looking away for a moment is all that helps. */

@@ -105,8 +105,9 @@ export class Connection implements EventHandler, TimerHandler {
   #creditWaits = 0;
   /** Left to run when credit comes: a stream would start and cancel one with each window. */
   #creditTimer: Timer | undefined;
-  /** What it was started with. */
+  /** What it was started with, and for which of the waits. */
   #creditDelayMs = 0;
+  #creditTimerWait = 0;
   /** End of file was read from the host. */
   #hostEnded = false;
   /** Both directions of the host socket are over: its program closed it, or each side has shut its half. */
@@ -174,7 +175,6 @@ export class Connection implements EventHandler, TimerHandler {
   #clearTimers(): void {
     this.#deadline?.cancel();
     this.#creditTimer?.cancel();
-    this.#creditTimer = undefined;
   }
 
   #enter(next: ConnectionState): void {
@@ -397,12 +397,9 @@ export class Connection implements EventHandler, TimerHandler {
     this.#waitsForCredit = true;
     this.#creditWaits++;
     this.owner.counters.creditStalls++;
-    if (this.#creditDelayMs > FIRST_CREDIT_REQUEST_MS) {
-      // What is left of a long wait before this one.
-      this.#creditTimer?.cancel();
-      this.#creditTimer = undefined;
-    }
-    this.#creditTimer ??= this.#askLater(FIRST_CREDIT_REQUEST_MS);
+    // Not what is left of a long wait before this one.
+    if (this.#creditTimer?.isRunning !== true || this.#creditDelayMs > FIRST_CREDIT_REQUEST_MS)
+      this.#askLater(FIRST_CREDIT_REQUEST_MS);
   }
 
   /**
@@ -411,13 +408,16 @@ export class Connection implements EventHandler, TimerHandler {
    * Needed: Linux before 6.8 says nothing while more than 64 KiB of its buffer is free, and that is where many small
    * packets come to a halt (`PACKET_OVERHEAD_BYTES`); and an update is due to nobody who does not ask.
    */
-  #askLater(delayMs: number): Timer {
-    const waits = this.#creditWaits;
+  #askLater(delayMs: number): void {
     this.#creditDelayMs = delayMs;
-    return this.owner.loop.setTimer(delayMs, () => {
-      this.#creditTimer = undefined;
-      if (this.#waitsForCredit) this.#stillWaiting(waits === this.#creditWaits ? delayMs : 0);
+    this.#creditTimerWait = this.#creditWaits;
+    this.#creditTimer ??= this.owner.loop.timerFor({
+      onTimer: () => {
+        const isSameWait = this.#creditTimerWait === this.#creditWaits;
+        if (this.#waitsForCredit) this.#stillWaiting(isSameWait ? this.#creditDelayMs : 0);
+      },
     });
+    this.#creditTimer.start(delayMs);
   }
 
   /** `waitedMs`: how long for this credit; 0 if it is another wait than the one that the timer was started for. */
@@ -431,7 +431,7 @@ export class Connection implements EventHandler, TimerHandler {
     }
     if (waitedMs > 0) this.makeDue(Due.CREDIT_REQUEST);
     const nextMs = waitedMs > 0 ? Math.min(waitedMs * 4, LONGEST_CREDIT_REQUEST_MS) : FIRST_CREDIT_REQUEST_MS;
-    this.#creditTimer = this.#askLater(nextMs);
+    this.#askLater(nextMs);
   }
 
   /** There is credit (again). */

@@ -15,8 +15,9 @@ export const PACKET_OVERHEAD_BYTES = 640;
 
 /**
  * Packets that the peer has not consumed are counted in slices of the stream, each of this share of its buffer: when
- * it has consumed up to the end of a slice, that slice's packets are gone. So their number is overstated by at most
- * one slice's, never understated, and no list of packets is kept.
+ * it has consumed up to the end of a slice, that slice's packets are gone. So their number is overstated by those of
+ * the oldest slice at most (the last free slice takes whatever follows, and may become longer than others), never
+ * understated, and no list of packets is kept.
  */
 const SLICES = 16;
 const SLICE_MASK = SLICES - 1;

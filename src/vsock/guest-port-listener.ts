@@ -25,9 +25,10 @@ export class GuestPortListener implements Opener {
       readonly descriptorCeiling: number;
     },
   ) {
-    const { loop, fd, guestPort } = options;
+    const { loop, fd, guestPort, descriptorCeiling } = options;
     const accepted = (client: number) => this.#serve(client);
-    this.#acceptor = new Acceptor({ loop, fd, accepted, failed: (reason) => this.failed(reason, guestPort) });
+    const failed = (reason: string) => this.failed(reason, guestPort);
+    this.#acceptor = new Acceptor({ loop, fd, descriptorCeiling, accepted, failed });
   }
 
   #serve(fd: number): void {

@@ -18,7 +18,8 @@ import type { ReceiveCredit } from "./credit.js";
 import { type HostSide, WATCHED } from "./host-socket.js";
 import { LengthQueue } from "./length-queue.js";
 import { MOST_EMPTY_MESSAGES } from "./limits.js";
-import { SpillRing } from "./spill-ring.js";
+import { spillPool } from "./spill-pool.js";
+import type { SpillRing } from "./spill-ring.js";
 
 /** `write`: more messages wait than can be counted, which takes many empty ones. */
 export const TOO_MANY_MESSAGES = -errno.E2BIG;
@@ -97,7 +98,7 @@ export class HostMessageSocket implements HostSide {
   #keep(batch: IovecList): number {
     if (batch.totalBytes === 0) return 0;
     try {
-      this.#spill ??= SpillRing.take(this.#credit.bufAlloc);
+      this.#spill ??= spillPool.take(this.#credit.bufAlloc);
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
       return -errno.ENOMEM;
@@ -139,7 +140,7 @@ export class HostMessageSocket implements HostSide {
   }
 
   drop(): void {
-    this.#spill?.giveBack();
+    if (this.#spill !== undefined) spillPool.giveBack(this.#spill);
     this.#spill = undefined;
     this.#lengths = undefined;
     this.#completeBytes = 0;

@@ -10,7 +10,8 @@ import type { IovecList } from "../linux/iovec.js";
 import { isOutOfMemory } from "../linux/mapping.js";
 import { isUnixSocket, sendBufferBytes, setSendBuffer } from "../linux/unix-socket.js";
 import type { ReceiveCredit } from "./credit.js";
-import { SpillRing } from "./spill-ring.js";
+import { spillPool } from "./spill-pool.js";
+import type { SpillRing } from "./spill-ring.js";
 
 /** What each host socket is watched for, as long as nothing waits for it. */
 export const WATCHED = EPOLLIN | EPOLLRDHUP | EPOLLET;
@@ -112,7 +113,7 @@ export class HostSocket implements HostSide {
 
   #keep(batch: IovecList, taken: number): number {
     try {
-      this.#spill ??= SpillRing.take(this.#credit.bufAlloc);
+      this.#spill ??= spillPool.take(this.#credit.bufAlloc);
     } catch (error) {
       if (!isOutOfMemory(error)) throw error;
       return -errno.ENOMEM;
@@ -143,7 +144,7 @@ export class HostSocket implements HostSide {
 
   /** Gives up what waits. */
   drop(): void {
-    this.#spill?.giveBack();
+    if (this.#spill !== undefined) spillPool.giveBack(this.#spill);
     this.#spill = undefined;
   }
 

@@ -15,7 +15,6 @@ import { type HandshakeLine, LONGEST_LINE_BYTES } from "./handshake.js";
 import { readLine, readLineMessage } from "./handshake-reader.js";
 import { SocketType } from "./header.js";
 import { WATCHED } from "./host-socket.js";
-import { HANDSHAKE_TIMEOUT_MS } from "./limits.js";
 
 /** Where finished handshakes go; the switch. */
 export interface GuestConnector {
@@ -37,6 +36,7 @@ export class HybridListener implements Opener {
   readonly #connector: GuestConnector;
   readonly #log: Logger;
   readonly #mostClients: number;
+  readonly handshakeTimeoutMs: number;
   readonly #descriptorCeiling: number;
   readonly #type: number;
   readonly #clients = new Set<Client>();
@@ -50,6 +50,8 @@ export class HybridListener implements Opener {
     log: Logger;
     /** Clients that may be without a complete line at a time; further ones are closed. */
     mostClients: number;
+    /** How long a client may take to send its line. */
+    handshakeTimeoutMs: number;
     /** What the clients' sockets are: `SocketType`. Default STREAM; with SEQPACKET the line is a message. */
     type?: number;
     /** Descriptors from this number on are left to others (`connectionCeiling`). */
@@ -60,10 +62,13 @@ export class HybridListener implements Opener {
     this.#connector = options.connector;
     this.#log = options.log;
     this.#mostClients = options.mostClients;
+    this.handshakeTimeoutMs = options.handshakeTimeoutMs;
     this.#descriptorCeiling = options.descriptorCeiling ?? Number.POSITIVE_INFINITY;
     const { loop, fd } = options;
+    const descriptorCeiling = this.#descriptorCeiling;
     const accepted = (client: number) => this.#serve(client);
-    this.#acceptor = new Acceptor({ loop, fd, accepted, failed: (reason) => this.#fail(reason) });
+    const failed = (reason: string) => this.#fail(reason);
+    this.#acceptor = new Acceptor({ loop, fd, descriptorCeiling, accepted, failed });
   }
 
   /** A client that has just come. Most send their line straight away: then there is nothing to watch and wait for. */
@@ -144,7 +149,7 @@ class Client implements EventHandler, TimerHandler {
   /** Begins to watch the client: negative, `-errno`, if that fails. */
   start(): number {
     this.token = this.loop.tryWatch(this.fd, WATCHED, this);
-    if (this.token >= 0) this.#timer.start(HANDSHAKE_TIMEOUT_MS);
+    if (this.token >= 0) this.#timer.start(this.listener.handshakeTimeoutMs);
     return this.token;
   }
 
@@ -163,7 +168,7 @@ class Client implements EventHandler, TimerHandler {
   }
 
   onTimer(): void {
-    this.#fail(`no CONNECT line within ${HANDSHAKE_TIMEOUT_MS} ms`);
+    this.#fail(`no CONNECT line within ${this.listener.handshakeTimeoutMs} ms`);
   }
 
   #fail(reason: string): void {

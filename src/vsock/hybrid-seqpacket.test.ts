@@ -60,6 +60,7 @@ describe("the seqpacket listener", () => {
       connector: rig.vsock,
       log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
       mostClients: 4,
+      handshakeTimeoutMs: 1000,
     });
   });
 

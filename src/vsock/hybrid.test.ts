@@ -3,7 +3,9 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { EPOLLIN } from "../linux/epoll.js";
 import { errno } from "../linux/errors.js";
+import { createEventfd } from "../linux/eventfd.js";
 import { acceptUnix, connectUnix, createSocket, listenUnix } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
@@ -11,8 +13,9 @@ import { LONGEST_LINE_BYTES } from "./handshake.js";
 import { Op } from "./header.js";
 import { HybridEndpoints } from "./hybrid-endpoints.js";
 import { HybridListener } from "./hybrid-listener.js";
-import { HANDSHAKE_TIMEOUT_MS } from "./limits.js";
 import { HostEnd, openDescriptors, SwitchRig } from "./switch-rig.js";
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 let directory: string;
 
@@ -72,6 +75,7 @@ describe("the hybrid listener", () => {
       connector: rig.vsock,
       log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
       mostClients: 4,
+      handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
     });
   });
 
@@ -204,6 +208,7 @@ describe("the hybrid listener", () => {
       connector: rig.vsock,
       log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
       mostClients: 4,
+      handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
     });
     const [first, second] = [client(), client()];
     for (const host of [first, second]) host.write("CONNECT 80\n");
@@ -309,12 +314,37 @@ describe("the hybrid listener", () => {
       connector: rig.vsock,
       log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
       mostClients: 256,
+      handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
       descriptorCeiling: 0,
     });
     const host = client("CONNECT 80\n");
     assert.notEqual(host.condition, "open");
     assert.deepEqual(rig.heard(), []);
     assert.match(records[0].message, /no more descriptors for connections/);
+    host.close();
+  });
+
+  it("takes a client where descriptors of connections that have just ended leave room for it", () => {
+    listener.close();
+    path = join(directory, "again.vsock");
+    const ended = createEventfd();
+    const token = rig.loop.watch(ended, EPOLLIN, { onEvents() {} });
+    listener = new HybridListener({
+      loop: rig.loop,
+      fd: listenUnix(path),
+      connector: rig.vsock,
+      log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
+      mostClients: 256,
+      handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
+      descriptorCeiling: ended + 1,
+    });
+    const host = new HostEnd(createSocket());
+    assert.equal(connectUnix(host.fd, path), 0);
+    rig.loop.unwatchAndClose(ended, token);
+    host.write("CONNECT 80\n");
+    rig.settle();
+    assert.deepEqual(rig.heard(), ["REQUEST"]);
+    assert.deepEqual(records, []);
     host.close();
   });
 
@@ -327,6 +357,7 @@ describe("the hybrid listener", () => {
       connector: rig.vsock,
       log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
       mostClients: 40,
+      handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
     });
     const hosts = Array.from({ length: 40 }, (_, index) => {
       const host = new HostEnd(createSocket());
@@ -368,6 +399,7 @@ describe("the hybrid listener", () => {
       connector: rig.vsock,
       log: createLogger({ level: "debug", sink: (record) => records.push(record) }),
       mostClients: 256,
+      handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS,
     });
     path = join(directory, "storm.vsock");
     const hosts = Array.from({ length: 200 }, () => {

@@ -51,13 +51,10 @@ export const MOST_EMPTY_MESSAGES = 4096;
 /** How often a host listener whose backlog is full is tried again. A Unix socket tells nobody when there is room. */
 export const CONNECT_RETRY_MS = 10;
 
-/** How long a host program may take to send its CONNECT line. */
-export const HANDSHAKE_TIMEOUT_MS = 10_000;
-
 /**
  * Bytes moved in one direction before the other side hears of them, and other connections and the other direction have
- * their turn: half of the window that Linux and we give, so that a side works on them, and gives new credit, while the
- * second half is being moved. With the whole window at a time each would sleep while the other works. Less costs more
+ * their turn: half of the window that Linux gives (256 KiB) and less than what ours grows to, so that a side works on
+ * them, and gives new credit, while more is being moved. With the whole window at a time each would sleep while the other works. Less costs more
  * than it gains: to wake a thread on an idle processor takes about as long as to move 64 KiB.
  */
 export const BURST_BYTES = 128 * 1024;

@@ -1,7 +1,7 @@
 /**
  * Where guest bytes wait when the host socket is full: a ring of the size that we advertise as `buf_alloc`, so that
  * a guest within its credit always fits and no connection ever holds the one transmit queue. Held only while bytes
- * wait, so that a connection that was slow once keeps no memory. Bytes enter by memcpy and leave by writev; none is
+ * wait, so that a connection that was slow once keeps no memory (`spill-pool.ts`). Bytes enter by memcpy and leave by writev; none is
  * touched in JavaScript.
  */
 import { IovecList } from "../linux/iovec.js";
@@ -10,31 +10,18 @@ import { copyMemory, mapAnonymous, PAGE_BYTES, roundUp, unmap } from "../linux/m
 // Shared by all rings of the thread: filled and used within one call.
 const pieces = new IovecList(2);
 
-/** Empty rings that are kept for the next connection of this thread that needs one, and how much they may come to. */
-const spare: SpillRing[] = [];
-const MOST_SPARE_BYTES = 16 * 1024 * 1024;
-let spareBytes = 0;
-
 export class SpillRing {
   readonly #address: number;
-  readonly #mappedBytes: number;
+  /** What it takes: whole pages. */
+  readonly mappedBytes: number;
   #head = 0;
   /** Bytes waiting. */
   length = 0;
 
-  /** An empty ring. Throws where there is no memory for it. */
-  static take(capacity: number): SpillRing {
-    const last = spare.pop();
-    if (last === undefined) return new SpillRing(capacity);
-    spareBytes -= last.#mappedBytes;
-    if (last.capacity === capacity) return last;
-    last.#unmap();
-    return new SpillRing(capacity);
-  }
-
-  private constructor(readonly capacity: number) {
-    this.#mappedBytes = roundUp(capacity, PAGE_BYTES);
-    this.#address = mapAnonymous(this.#mappedBytes);
+  /** Throws where there is no memory for it. */
+  constructor(readonly capacity: number) {
+    this.mappedBytes = roundUp(capacity, PAGE_BYTES);
+    this.#address = mapAnonymous(this.mappedBytes);
   }
 
   /** Copies what follows the first `skip` bytes of `batch`. The caller has checked that it fits (by credit). */
@@ -73,19 +60,14 @@ export class SpillRing {
     return written;
   }
 
-  /** What waits is given up; the ring is not to be used again. */
-  giveBack(): void {
+  /** What waits is given up. */
+  clear(): void {
     this.length = 0;
     this.#head = 0;
-    if (spareBytes + this.#mappedBytes > MOST_SPARE_BYTES) {
-      this.#unmap();
-    } else {
-      spare.push(this);
-      spareBytes += this.#mappedBytes;
-    }
   }
 
-  #unmap(): void {
-    unmap(this.#address, this.#mappedBytes);
+  /** The ring is not to be used again. */
+  unmap(): void {
+    unmap(this.#address, this.mappedBytes);
   }
 }

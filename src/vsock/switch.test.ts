@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { EPOLLET, EPOLLIN } from "../linux/epoll.js";
 import { errno } from "../linux/errors.js";
+import { createEventfd } from "../linux/eventfd.js";
 import { socketPair } from "../linux/unix-socket.js";
 import { Op, Shutdown } from "./header.js";
 import { CONNECT_RETRY_MS, DEFAULT_LIMITS } from "./limits.js";
@@ -77,6 +79,17 @@ describe("a connection that the guest asks for", () => {
       assert.equal(rig.vsock.connectionCount, 0);
     });
   }
+
+  it("is tried once more without descriptors, if some were about to be closed", () => {
+    const ended = createEventfd();
+    rig.loop.unwatchAndClose(ended, rig.loop.watch(ended, EPOLLIN | EPOLLET, { onEvents() {} }));
+    rig.endpoints.failure = -errno.EMFILE;
+    rig.guest({ op: Op.REQUEST });
+    assert.equal(rig.endpoints.calls, 2);
+    rig.guest({ op: Op.REQUEST });
+    assert.equal(rig.endpoints.calls, 3);
+    assert.deepEqual(rig.heard(), ["RST", "RST"]);
+  });
 
   it("is tried again while the listener's backlog is full, and then established", () => {
     rig.endpoints.failure = -errno.EAGAIN;

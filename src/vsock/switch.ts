@@ -299,7 +299,10 @@ export class VsockSwitch implements ConnectionOwner {
       this.#refuse(header, `the guest has ${this.connectionCount} connections, which is the limit`);
       return;
     }
-    const fd = this.#endpoints.connect(header.dstPort, header.type);
+    let fd = this.#endpoints.connect(header.dstPort, header.type);
+    // Connections that have ended in this turn may still have their descriptors.
+    if (fd === -errno.EMFILE && this.loop.closeLeaving())
+      fd = this.#endpoints.connect(header.dstPort, header.type);
     if (fd < 0 && fd !== -errno.EAGAIN) {
       this.counters.refusedBy.host++;
       this.#refuse(header, connectProblem(-fd));

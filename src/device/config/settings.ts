@@ -116,6 +116,11 @@ export const SETTINGS = {
     argument: "N",
     help: "how long a connection may take to be set up, in either direction (default 2000)",
   },
+  "handshake-timeout-ms": {
+    field: "handshakeTimeoutMs",
+    argument: "N",
+    help: "how long a host program may take to send its CONNECT line (default 10000)",
+  },
   "shutdown-timeout-ms": {
     field: "shutdownTimeoutMs",
     argument: "N",
@@ -241,6 +246,7 @@ export function readVmSettings({ place, values, repeated }: VmSettings): PlacedV
     totalBufferBytes: read("total-buffer-size", readNumber, VM_DEFAULTS.totalBufferBytes),
     probationMs: read("probation-ms", readNumber, VM_DEFAULTS.probationMs),
     connectTimeoutMs: read("connect-timeout-ms", readNumber, VM_DEFAULTS.connectTimeoutMs),
+    handshakeTimeoutMs: read("handshake-timeout-ms", readNumber, VM_DEFAULTS.handshakeTimeoutMs),
     shutdownTimeoutMs: read("shutdown-timeout-ms", readNumber, VM_DEFAULTS.shutdownTimeoutMs),
   };
   return {

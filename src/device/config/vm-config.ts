@@ -47,6 +47,8 @@ export interface VmConfig {
   probationMs: number;
   /** How long a connection may take to be established, in either direction. */
   connectTimeoutMs: number;
+  /** How long a host program may take to send its CONNECT line. */
+  handshakeTimeoutMs: number;
   /** How long a peer may take to answer an orderly shutdown before it is reset. */
   shutdownTimeoutMs: number;
 }
@@ -77,6 +79,7 @@ export const VM_DEFAULTS = {
   totalBufferBytes: undefined,
   probationMs: 50,
   connectTimeoutMs: 2000,
+  handshakeTimeoutMs: 10_000,
   shutdownTimeoutMs: 8000,
 } as const satisfies Omit<{ readonly [Key in keyof VmConfig]: VmConfig[Key] | readonly string[] }, "udsPath">;
 
@@ -101,6 +104,7 @@ export const VM_LIMITS = {
   totalBufferBytes: [4096, 64 * 1024 * 1024 * 1024],
   probationMs: [0, 60_000],
   connectTimeoutMs: [1, 600_000],
+  handshakeTimeoutMs: [1, 600_000],
   shutdownTimeoutMs: [1, 600_000],
 } as const satisfies Partial<Record<keyof VmConfig, readonly [smallest: number, largest: number]>>;
 

@@ -41,6 +41,8 @@ export interface VsockDeviceOptions {
   readonly maxConnections?: number;
   /** Milliseconds that a connection may take to be established, in either direction. Default 2000. */
   readonly connectTimeoutMs?: number;
+  /** Milliseconds that a program at `udsPath` may take to send its CONNECT line. Default 10000. */
+  readonly handshakeTimeoutMs?: number;
   /** Milliseconds that the guest may take to answer an orderly end before it is reset. Default 8000. */
   readonly shutdownTimeoutMs?: number;
   /** Called with each log record (docs/log-events.md). Must not throw. Default: nothing is logged. */
