@@ -1,6 +1,7 @@
 /** The files that are made from the sources, most of them pages of docs/, each with the function that makes it. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { CONFORMANCE_PAGE, conformancePage } from "./conformance-page.js";
 import { disagreementsPage } from "./disagreements-page.js";
 import { dissector } from "./dissector-page.js";
 import { lintsPage } from "./lints-page.js";
@@ -21,6 +22,7 @@ export interface Page {
 export const EXAMPLE_PROFILE = "docs/examples/my-vmm.yaml";
 
 export const PAGES: readonly Page[] = [
+  { path: CONFORMANCE_PAGE, text: conformancePage },
   { path: "docs/disagreements.md", text: disagreementsPage },
   { path: "docs/lints.md", text: lintsPage },
   { path: "docs/log-events.md", text: logEventsPage },

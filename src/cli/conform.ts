@@ -3,6 +3,7 @@
  * one is run; see src/conformance.
  */
 import { writeFileSync } from "node:fs";
+import { ConfigError } from "../config/errors.js";
 import type { CaseResult } from "../conformance/outcome.js";
 import { runCases } from "../conformance/run-cases.js";
 import { loadCases } from "./conform/cases.js";
@@ -37,7 +38,7 @@ export async function conformCommand(
     });
     const say = request.json ? terminal.complain : terminal.print;
     say(summary(results, cases.length));
-    if (request.junit !== undefined) writeFileSync(request.junit, junit(results));
+    if (request.junit !== undefined) writeJunit(request.junit, results);
     return isConforming(results, cases.length) ? EXIT_OK : EXIT_FAILURE;
   } catch (error) {
     return reportFailure(error, terminal);
@@ -47,4 +48,13 @@ export async function conformCommand(
 /** Nothing failed, and nothing was left out because somebody ended the run. */
 function isConforming(results: readonly CaseResult[], count: number): boolean {
   return results.length === count && results.every(({ status }) => status !== "failed");
+}
+
+function writeJunit(file: string, results: readonly CaseResult[]): void {
+  try {
+    writeFileSync(file, junit(results));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ConfigError("file-unwritable", "--junit", `${file} cannot be written (${reason})`, { cause });
+  }
 }

@@ -2,15 +2,19 @@
  * A vIOMMU for conformance cases: a table of pages that the case writes, and the answers to a back-end's MISSes from
  * it, at once or when the case says so. Must not know rings or packets.
  */
-import { IOTLB_PERM, type IotlbMessage } from "../vhost/wire/index.js";
+import { describeIotlb, IOTLB_PERM, type IotlbMessage } from "../vhost/wire/index.js";
 import { hex } from "../virtio/index.js";
 import type { Evidence } from "./evidence.js";
+import { CaseFailed } from "./outcome.js";
 import type { TracedSession } from "./traced-session.js";
 
 export const PAGE_BYTES = 4096;
 const PAGE = BigInt(PAGE_BYTES);
 /** Far from guest-physical and from user addresses, so that a mix-up shows. */
 const DEFAULT_OFFSET = 0x10_0000_0000n;
+
+/** Many times what any case needs: a back-end that asks without end is not answered without end. */
+const MOST_MISSES = 200_000;
 
 interface IoPage {
   readonly gpa: number;
@@ -86,6 +90,10 @@ export class IoDomain {
   /** A MISS. True if it was answered with an UPDATE that the back-end took. */
   miss(miss: IotlbMessage): boolean {
     this.misses.push(miss);
+    if (this.misses.length > MOST_MISSES)
+      throw new CaseFailed(
+        `the back-end has sent more than ${MOST_MISSES} MISSes; the last: ${describeIotlb(miss)}`,
+      );
     if (this.holds(miss.iova)) {
       this.#held.push(miss);
       return true;

@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { ConfigError } from "../../config/errors.js";
 import { DEFAULT_PATIENCE_MS, type Target } from "../../conformance/context.js";
-import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import { optionRows } from "../help.js";
+import { secondsValue, socketPathValue } from "../option-values.js";
 import { type GivenOption, type OptionTable, readOptions } from "../options.js";
 import { UsageError } from "../usage-error.js";
 
@@ -101,22 +101,13 @@ function readTarget(find: (name: OptionName) => GivenOption<OptionName> | undefi
     throw new UsageError("option-needs-value", problem);
   }
   const uds = find("uds-path");
+  const timeout = find("timeout");
   return {
-    socketPath: checkedSocket(socket),
-    udsPath: uds === undefined ? undefined : checkedSocket(uds),
+    socketPath: socketPathValue(socket),
+    udsPath: uds === undefined ? undefined : socketPathValue(uds),
     guestCid: readCid(find("guest-cid")),
-    patienceMs: readTimeoutMs(find("timeout")),
+    patienceMs: timeout === undefined ? DEFAULT_PATIENCE_MS : secondsValue(timeout, LONGEST_TIMEOUT_S),
   };
-}
-
-function checkedSocket({ typed, value }: GivenOption<OptionName>): string {
-  const bytes = Buffer.byteLength(value);
-  if (bytes === 0) throw new ConfigError("value-missing", typed, "the path is empty; give a file name");
-  if (bytes > LONGEST_SOCKET_PATH_BYTES) {
-    const problem = `the path has ${bytes} bytes, a socket's has ${LONGEST_SOCKET_PATH_BYTES} at most; choose a shorter one`;
-    throw new ConfigError("path-too-long", typed, problem);
-  }
-  return value;
 }
 
 function nonEmpty(option: GivenOption<OptionName> | undefined): string | undefined {
@@ -138,13 +129,5 @@ function readCid(option: GivenOption<OptionName> | undefined): number {
   const cid = Number(option.value);
   if (/^\d+$/.test(option.value) && cid > 2 && cid <= LARGEST_CID) return cid;
   const problem = `${JSON.stringify(option.value)} is no guest's context id; use 3 to ${LARGEST_CID}`;
-  throw new ConfigError("value-malformed", option.typed, problem);
-}
-
-function readTimeoutMs(option: GivenOption<OptionName> | undefined): number {
-  if (option === undefined) return DEFAULT_PATIENCE_MS;
-  const seconds = Number(option.value);
-  if (option.value.trim() !== "" && seconds > 0 && seconds <= LONGEST_TIMEOUT_S) return seconds * 1000;
-  const problem = `${JSON.stringify(option.value)} is no number of seconds; use more than 0, up to ${LONGEST_TIMEOUT_S}`;
   throw new ConfigError("value-malformed", option.typed, problem);
 }

@@ -4,10 +4,10 @@
 import { accessSync, constants, existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { ConfigError } from "../../config/errors.js";
-import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import { resolveProfile } from "../../profiles/resolve.js";
 import type { VmmProfile } from "../../profiles/vmm-profile.js";
 import { optionRows } from "../help.js";
+import { secondsValue, socketPathValue } from "../option-values.js";
 import { type GivenOption, type OptionTable, readOptions } from "../options.js";
 import { UsageError } from "../usage-error.js";
 
@@ -95,6 +95,7 @@ export function readObserveRequest(argv: readonly string[]): ObserveRequest {
       "--exec-viommu is the second machine of two; give --exec with the one without a vIOMMU as well";
     throw new UsageError("option-conflict", problem);
   }
+  const timeout = find("timeout");
   const base = find("base");
   const baseProfile = base && resolveProfile("vmm", base.value);
   if (base !== undefined && baseProfile?.transport === "kernel") {
@@ -109,7 +110,7 @@ export function readObserveRequest(argv: readonly string[]): ObserveRequest {
     name: checkedName(find("name")),
     base: baseProfile,
     json: find("json") !== undefined,
-    timeoutMs: readTimeoutMs(find("timeout")),
+    timeoutMs: timeout === undefined ? DEFAULT_TIMEOUT_S * 1000 : secondsValue(timeout, LONGEST_TIMEOUT_S),
   };
 }
 
@@ -119,13 +120,8 @@ function nonEmpty(option: GivenOption<OptionName> | undefined): string | undefin
   throw new UsageError("option-needs-value", `${option.typed} is empty; give a shell command`);
 }
 
-function checkedSocket(path: string): string {
-  const bytes = Buffer.byteLength(path);
-  if (bytes === 0) throw new ConfigError("value-missing", "--socket", "the path is empty; give a file name");
-  if (bytes > LONGEST_SOCKET_PATH_BYTES) {
-    const problem = `the path has ${bytes} bytes, a socket's has ${LONGEST_SOCKET_PATH_BYTES} at most; choose a shorter one`;
-    throw new ConfigError("path-too-long", "--socket", problem);
-  }
+function checkedSocket(value: string): string {
+  const path = socketPathValue({ typed: "--socket", value });
   assertFolder("--socket", path);
   return path;
 }
@@ -158,12 +154,4 @@ function checkedName(option: GivenOption<OptionName> | undefined): string {
   if (/^[a-z0-9][a-z0-9.-]*$/.test(name)) return name;
   const problem = `${JSON.stringify(name)} is no profile name; use lower-case letters, digits, dots and dashes`;
   throw new ConfigError("value-malformed", "--name", problem);
-}
-
-function readTimeoutMs(option: GivenOption<OptionName> | undefined): number {
-  if (option === undefined) return DEFAULT_TIMEOUT_S * 1000;
-  const seconds = Number(option.value);
-  if (option.value.trim() !== "" && seconds > 0 && seconds <= LONGEST_TIMEOUT_S) return seconds * 1000;
-  const problem = `${JSON.stringify(option.value)} is no number of seconds; use more than 0, up to ${LONGEST_TIMEOUT_S}`;
-  throw new ConfigError("value-malformed", option.typed, problem);
 }

@@ -64,6 +64,13 @@ export const RING_CASES: readonly ConformanceCase[] = [
     run: (context) => sendsAs(context, [HEADER_BYTES + 100]),
   },
   {
+    id: "rings.payload-in-pages",
+    title: "a payload may come in several buffers behind its header, as Linux sends it with MSG_ZEROCOPY",
+    rule: FRAMING,
+    needs: UDS,
+    run: (context) => sendsAs(context, [HEADER_BYTES, 1000, 500, 1]),
+  },
+  {
     id: "rings.torn-transmit",
     title: "a packet may come in many buffers, the header torn apart",
     rule: FRAMING,

@@ -304,7 +304,7 @@ export const SESSION_CASES: readonly ConformanceCase[] = [
     rule: agreed(
       "connections end with the device: the host's side sees a reset or an end of stream",
       "Linux drivers/vhost/vsock.c vhost_vsock_reset_orphans",
-      "QEMU hw/virtio/vhost-user-vsock.c, which reconnects to a back-end with no state",
+      "vhost-device-vsock src/vhu_vsock_thread.rs, whose connections end with its worker",
     ),
     needs: { endpoints: ["uds"] },
     async run(context) {
