@@ -14,7 +14,12 @@ it("this project's device keeps every rule, as the kept report says", { timeout:
     const [{ socketPath }] = rig.configs;
     const results = await runCases(CASES, {
       // Nothing is to fail, so nothing waits for so long; but the machine may be busy.
-      target: { socketPath: String(socketPath), udsPath: rig.udsPath(), guestCid: FIRST_CID, patienceMs: 10_000 },
+      target: {
+        socketPath: String(socketPath),
+        udsPath: rig.udsPath(),
+        guestCid: FIRST_CID,
+        patienceMs: 10_000,
+      },
     });
     for (const { case: one, status, detail, seen } of results)
       assert.equal(status, "passed", [`${one.id}: ${detail}`, ...seen].join("\n"));
