@@ -77,7 +77,14 @@ export class ServeRig {
   /** Starts `bit33 serve` with a VM for each CID, and waits until all of them listen, and the control socket if one is asked for. */
   async start(cids: readonly number[], ...options: string[]): Promise<void> {
     const vms = cids.flatMap((cid) => ["--vm", this.vmOption(cid)]);
-    const child = spawn(process.execPath, [MAIN, "serve", ...vms, "--log-format", "json", ...options], {
+    this.startWith([...vms, ...options]);
+    for (const cid of cids) await this.logged("listening", cid);
+    if (options.includes("--control")) await this.logged("control-served");
+  }
+
+  /** Starts `bit33 serve` with such options and waits for nothing. */
+  startWith(options: readonly string[]): void {
+    const child = spawn(process.execPath, [MAIN, "serve", "--log-format", "json", ...options], {
       stdio: ["ignore", "ignore", "pipe"],
       env: { ...process.env, ...this.environment },
     });
@@ -86,8 +93,6 @@ export class ServeRig {
     createInterface(child.stderr).on("line", (line) => {
       this.log.push(line.startsWith("{") ? JSON.parse(line) : { event: "", message: line });
     });
-    for (const cid of cids) await this.logged("listening", cid);
-    if (options.includes("--control")) await this.logged("control-served");
   }
 
   get pid(): number {

@@ -8,10 +8,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { socketPair } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
 import { levelOf } from "./device-thread.js";
+import { obey } from "./forward/command-relay.js";
+import type { CommandRunner } from "./forward/command-runner.js";
 import type { ConfinedStart, FromProcess, ToProcess } from "./process-messages.js";
 import { descriptorsOf, type VmSockets } from "./vm-sockets.js";
 
@@ -31,6 +34,9 @@ export class DeviceProcess implements DeviceRunner {
   readonly #sockets: VmSockets;
   readonly #log: Logger;
   readonly #confined: boolean;
+  readonly #commands: CommandRunner;
+  /** Our end of the socket that carries the descriptors of commands; of the process that there is. */
+  #commandSocket = -1;
   readonly #questions = new Questions<RunnerFigures>();
   #child: ChildProcess | undefined;
   #wasReady = false;
@@ -48,7 +54,9 @@ export class DeviceProcess implements DeviceRunner {
   };
 
   /** Takes over the descriptors of `sockets`, and closes them at its end. `confined`: with Landlock (`confined-entry.ts`). */
-  constructor(config: VmConfig, sockets: VmSockets, log: Logger, confined: boolean) {
+  constructor(config: VmConfig, sockets: VmSockets, log: Logger, commands: CommandRunner, confined: boolean) {
+    this.#commands = commands;
+    commands.exited = (id) => this.#send({ kind: "command-exited", id });
     this.#confined = confined;
     this.#config = config;
     this.#sockets = sockets;
@@ -65,14 +73,17 @@ export class DeviceProcess implements DeviceRunner {
   }
 
   #start(): void {
-    const inherited = descriptorsOf(this.#sockets);
+    const [ours, theirs] = socketPair();
+    this.#commandSocket = ours;
+    const inherited = [...descriptorsOf(this.#sockets), theirs];
     this.#startedAtMs = performance.now();
     const child = spawn(process.execPath, this.#arguments(inherited.length), {
       // Standard error for what node itself has to say when it dies.
       stdio: ["ignore", "ignore", "inherit", "ipc", ...inherited],
     });
+    closeSync(theirs);
     this.#child = child;
-    child.on("message", (message: FromProcess) => this.#receive(message));
+    child.on("message", (message: FromProcess) => this.#receive(child, message));
     // A process that could not be started, or a message that could not be sent: "close" follows or has come.
     child.on("error", (error) => this.#gone(child, `it could not be started or told: ${error.message}`));
     child.on("exit", (code, signal) =>
@@ -105,10 +116,16 @@ export class DeviceProcess implements DeviceRunner {
     });
   }
 
-  #receive(message: FromProcess): void {
+  #receive(child: ChildProcess, message: FromProcess): void {
     switch (message.kind) {
       case "here":
         this.#tellStart();
+        return;
+      case "command":
+      case "command-over":
+        // The socket is that of the process that there is now.
+        if (this.#child === child && !obey(message, this.#commandSocket, this.#commands))
+          this.#send({ kind: "command-exited", id: message.id });
         return;
       case "log":
         this.#log.log(message.entry);
@@ -131,6 +148,8 @@ export class DeviceProcess implements DeviceRunner {
   #gone(child: ChildProcess, how: string): void {
     if (this.#child !== child) return;
     this.#child = undefined;
+    closeSync(this.#commandSocket);
+    this.#commands.endAll();
     clearTimeout(this.#killTimer);
     this.#questions.giveUp();
     if (this.#stopping) {

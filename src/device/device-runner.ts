@@ -1,4 +1,5 @@
 /** What the main thread asks of one VM's device, wherever it runs: in a thread (`device-thread.ts`) or a process. */
+import type { CommandRequester } from "./forward/commands.js";
 import type { DeviceFigures, ProcessFigures } from "./metrics/figures.js";
 
 /** What a device answers when it is asked how it is. */
@@ -6,6 +7,14 @@ export interface RunnerFigures {
   readonly figures: DeviceFigures;
   /** Its own process; absent for a thread. */
   readonly process?: ProcessFigures;
+}
+
+/** Who runs what ports are forwarded to. */
+export interface CommandService extends CommandRequester {
+  /** Set by whoever has the device: called when a command has ended. */
+  exited: (id: number) => void;
+  /** The device is gone, and all connections with it. */
+  endAll(): void;
 }
 
 export interface DeviceRunner {

@@ -5,7 +5,7 @@ import { createEventfd, signalEventfd } from "../linux/eventfd.js";
 import type { Logger } from "../log/logger.js";
 import { LOG_LEVELS, type LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
-import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
+import { type CommandService, type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
 import type { DeviceFigures } from "./metrics/figures.js";
 import type { GuestPortSocket } from "./vm-device.js";
 import type { VmSockets } from "./vm-sockets.js";
@@ -31,7 +31,7 @@ export class DeviceThread implements DeviceRunner {
   #wakeFd: number | undefined;
 
   /** Takes over the descriptors of `sockets`, and closes them at its end. */
-  constructor(config: VmConfig, sockets: DeviceSockets, log: Logger) {
+  constructor(config: VmConfig, sockets: DeviceSockets, log: Logger, commands: CommandService) {
     this.#wakeFd = createEventfd();
     const { vmm, hybridFd, seqpacketFd, listens } = sockets;
     const [logLevel, wakeFd] = [levelOf(log), this.#wakeFd];
@@ -48,8 +48,11 @@ export class DeviceThread implements DeviceRunner {
     this.#worker.on("message", (message: FromWorker) => {
       if (message.kind === "log") log.log(message.entry);
       else if (message.kind === "figures") this.#questions.answer(message.id, message.figures);
+      else if (message.kind === "command") commands.start(message.request);
+      else if (message.kind === "command-over") commands.over(message.id, message.isCut);
       else becameReady();
     });
+    commands.exited = (id) => this.#send({ kind: "command-exited", id });
     this.ended = new Promise((resolve, reject) => {
       this.#worker.on("error", (error: Error) => {
         const message = `the device's thread failed: ${error.stack ?? String(error)}`;
@@ -62,6 +65,7 @@ export class DeviceThread implements DeviceRunner {
         if (this.#wakeFd !== undefined) closeSync(this.#wakeFd);
         this.#wakeFd = undefined;
         this.#questions.giveUp();
+        commands.endAll();
         resolve();
       });
     });

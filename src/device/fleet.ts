@@ -10,6 +10,7 @@ import type { VmConfig } from "./config/vm-config.js";
 import { DeviceProcess } from "./device-process.js";
 import type { DeviceRunner } from "./device-runner.js";
 import { DeviceThread } from "./device-thread.js";
+import { CommandRunner } from "./forward/command-runner.js";
 import type { VmReport } from "./metrics/figures.js";
 import { claimSockets, releaseSockets, removeSocketFiles, type VmSockets } from "./vm-sockets.js";
 
@@ -84,14 +85,16 @@ export class Fleet {
 
   #start(config: VmConfig, sockets: VmSockets): Member {
     const { isolate, confined, log } = this.#options;
+    const commands = new CommandRunner(config, log);
     const runner: DeviceRunner =
       isolate === "process"
-        ? new DeviceProcess(config, sockets, log, confined)
-        : new DeviceThread(config, sockets, log);
+        ? new DeviceProcess(config, sockets, log, commands, confined)
+        : new DeviceThread(config, sockets, log, commands);
     const gone = runner.ended
       .catch((reason: unknown) => {
         this.#failure ??= { reason };
       })
+      .then(() => commands.close())
       .then(() => {
         removeSocketFiles(sockets);
         const message = "the device has stopped";

@@ -5,10 +5,12 @@
  */
 import { createLogger } from "../log/logger.js";
 import { DeviceThread } from "./device-thread.js";
+import { CommandRelay } from "./forward/command-relay.js";
 import { processFigures } from "./metrics/process-figures.js";
 import { FIRST_INHERITED_FD, type FromProcess, type ToProcess } from "./process-messages.js";
 
 let device: DeviceThread | undefined;
+let relay: CommandRelay | undefined;
 let stopping = false;
 
 function post(message: FromProcess): void {
@@ -42,7 +44,8 @@ function start({
     seqpacketFd: hasSeqpacket ? next++ : undefined,
     listens: guestPorts.map((guestPort) => ({ fd: next++, guestPort })),
   };
-  device = new DeviceThread(config, sockets, log);
+  relay = new CommandRelay(next, post);
+  device = new DeviceThread(config, sockets, log, relay);
   device.ready.then(
     () => post({ kind: "ready" }),
     () => {},
@@ -68,6 +71,7 @@ function close(): void {
 process.on("message", (message: ToProcess) => {
   if (message.kind === "start") start(message);
   else if (message.kind === "figures") void answer(message.id);
+  else if (message.kind === "command-exited") relay?.exited(message.id);
   else close();
 });
 post({ kind: "here" });

@@ -2,13 +2,14 @@
 import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { RunnerFigures } from "./device-runner.js";
+import type { CommandMessage } from "./forward/command-relay.js";
 
 /** Where node's channel is in the VM's process. */
 export const CHANNEL_FD = 3;
 
 /**
  * The VM's sockets are inherited from this number on: the VMM's, the host programs', the seqpacket one if there is one, and
- * those that stand for ports of the guest.
+ * those that stand for ports of the guest; the last is the socket for descriptors of commands.
  */
 export const FIRST_INHERITED_FD = 4;
 
@@ -33,9 +34,11 @@ export type ToProcess =
       readonly logLevel: LogLevel;
     }
   | { readonly kind: "figures"; readonly id: number }
+  | { readonly kind: "command-exited"; readonly id: number }
   | { readonly kind: "close" };
 
 export type FromProcess =
+  | CommandMessage
   /** The first message: it listens, and waits for the start. */
   | { readonly kind: "here" }
   | { readonly kind: "ready" }

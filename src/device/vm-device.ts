@@ -21,6 +21,7 @@ import { HybridListener } from "../vsock/hybrid-listener.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
 import { type SwitchOptions, VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
+import type { Commands } from "./forward/commands.js";
 import { forwardingParts } from "./forward/forward-endpoints.js";
 import { addIotlb, type DeviceFigures, type Mode, queueFigures } from "./metrics/figures.js";
 import { QueueCounters } from "./metrics/queue-counters.js";
@@ -47,6 +48,8 @@ export interface VmDeviceOptions {
   /** That of its seqpacket sibling; undefined if there is none. */
   readonly seqpacketFd?: number | undefined;
   readonly listens?: readonly GuestPortSocket[];
+  /** Runs what ports are forwarded to; without it, ports are not forwarded. */
+  readonly commands?: Commands;
   readonly log: Logger;
   /** Nothing will ever be served again: the one connected VMM that was inherited has left. */
   readonly finished: () => void;
@@ -68,8 +71,9 @@ const USUAL_PARTS: DeviceParts = {
 };
 
 /** What a device is made of when nobody else makes its parts. */
-function usualParts({ loop, config }: VmDeviceOptions): DeviceParts {
-  return config.forwards.length === 0 ? USUAL_PARTS : { ...USUAL_PARTS, ...forwardingParts(loop, config) };
+function usualParts({ loop, config, commands }: VmDeviceOptions): DeviceParts {
+  if (config.forwards.length === 0 || commands === undefined) return USUAL_PARTS;
+  return { ...USUAL_PARTS, ...forwardingParts(loop, config, commands) };
 }
 
 /** Nobody keeps more clients without a complete line than this, however many connections are allowed. */

@@ -8,6 +8,8 @@ import { EventLoop } from "../linux/event-loop.js";
 import { createLogger, type LogSink } from "../log/logger.js";
 import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
+import type { CommandRequest } from "./forward/command-request.js";
+import { Commands } from "./forward/commands.js";
 import type { DeviceFigures } from "./metrics/figures.js";
 import { type GuestPortSocket, VmDevice, type VmmSocket } from "./vm-device.js";
 
@@ -27,19 +29,27 @@ export type FromWorker =
   /** Every socket is served from now on. */
   | { readonly kind: "ready" }
   | { readonly kind: "log"; readonly entry: LogEntry }
-  | { readonly kind: "figures"; readonly id: number; readonly figures: DeviceFigures };
+  | { readonly kind: "figures"; readonly id: number; readonly figures: DeviceFigures }
+  /** A command shall run; the descriptor is the receiver's. */
+  | { readonly kind: "command"; readonly request: CommandRequest & { readonly fd: number } }
+  | { readonly kind: "command-over"; readonly id: number; readonly isCut: boolean };
 
 export type ToWorker =
   | { readonly kind: "close" }
   /** How is the device? `id` comes back with the answer. */
-  | { readonly kind: "figures"; readonly id: number };
+  | { readonly kind: "figures"; readonly id: number }
+  | { readonly kind: "command-exited"; readonly id: number };
 
 function serve(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
   const post = (message: FromWorker) => port.postMessage(message);
   const sink: LogSink = ({ level: _, ...entry }) => post({ kind: "log", entry });
   const log = createLogger({ level: start.logLevel, sink }).child({ vm: start.config.guestCid });
   const loop = new EventLoop(start.wakeFd);
-  const device = new VmDevice({ ...start, loop, log, finished: () => loop.stop() });
+  const commands = new Commands({
+    start: (request) => post({ kind: "command", request }),
+    over: (id, isCut) => post({ kind: "command-over", id, isCut }),
+  });
+  const device = new VmDevice({ ...start, commands, loop, log, finished: () => loop.stop() });
   post({ kind: "ready" });
   try {
     loop.run(() => {
@@ -50,6 +60,7 @@ function serve(start: WorkerStart, port: NonNullable<typeof parentPort>): void {
       ) {
         const message = received.message as ToWorker;
         if (message.kind === "close") loop.stop();
+        else if (message.kind === "command-exited") commands.exited(message.id);
         else post({ kind: "figures", id: message.id, figures: device.figures });
       }
     });

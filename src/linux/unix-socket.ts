@@ -177,6 +177,12 @@ export function setNonBlocking(fd: number): void {
   checked(libcCalls.fcntl(fd, F_SETFL, flags | O_NONBLOCK), "fcntl", `fd ${fd}`);
 }
 
+/** The opposite, for whoever gets it and does not expect that. */
+export function setBlocking(fd: number): void {
+  const flags = checked(libcCalls.fcntl(fd, F_GETFL, 0), "fcntl", `fd ${fd}`);
+  checked(libcCalls.fcntl(fd, F_SETFL, flags & ~O_NONBLOCK), "fcntl", `fd ${fd}`);
+}
+
 const MSG_PEEK = 0x2;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;

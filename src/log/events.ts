@@ -113,6 +113,18 @@ export const EVENTS = {
     level: "warn",
     text: "A guest had ended its connection when bytes that it had sent still waited for a slow host program, and that program closed its socket, or the device was stopped, before it took them. The guest cannot be told any more.",
   },
+  "command-failed": {
+    level: "warn",
+    text: "A command of `--forward PORT=exec:COMMAND` could not be started, mostly because the system has no more processes or descriptors; its guest finds the connection closed. (A shell that does not find the program has been started: it says so itself, and ends with status 127.)",
+  },
+  "command-ended": {
+    level: "info",
+    text: "A command of `--forward PORT=exec:COMMAND` ended with a status other than 0, or by a signal that did not come from here.",
+  },
+  "command-said": {
+    level: "info",
+    text: "A line that a command of `--forward PORT=exec:COMMAND` wrote to standard error, cut at 500 characters. It may hold what the guest made it say.",
+  },
   "accept-failed": {
     level: "warn",
     text: "A VMM or a host program could not be accepted, mostly because this process may open no more descriptors (`ulimit -n`). It is tried again shortly.",

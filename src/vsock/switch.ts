@@ -299,10 +299,11 @@ export class VsockSwitch implements ConnectionOwner {
       this.#refuse(header, `the guest has ${this.connectionCount} connections, which is the limit`);
       return;
     }
-    let fd = this.#endpoints.connect(header.dstPort, header.type);
+    const { dstPort, srcPort, type } = header;
+    let fd = this.#endpoints.connect(dstPort, type, srcPort);
     // Connections that have ended in this turn may still have their descriptors.
     if (fd === -errno.EMFILE && this.loop.closeLeaving())
-      fd = this.#endpoints.connect(header.dstPort, header.type);
+      fd = this.#endpoints.connect(dstPort, type, srcPort);
     if (fd < 0 && fd !== -errno.EAGAIN) {
       this.counters.refusedBy.host++;
       this.#refuse(header, connectProblem(-fd));
@@ -319,7 +320,8 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   retry(connection: Connection): void {
-    const fd = this.#endpoints.connect(connection.hostPort, connection.type);
+    const { hostPort, type, guestPort } = connection;
+    const fd = this.#endpoints.connect(hostPort, type, guestPort);
     if (fd >= 0) {
       this.#accept(connection, fd);
     } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= connection.retryUntilMs) {

@@ -11,7 +11,10 @@ describe("a forward", () => {
     target: { kind: "tcp", address, port },
   });
 
-  it("names a TCP address or the path of a Unix socket", () => {
+  it("names a TCP address, the path of a Unix socket, or a command", () => {
+    assert.deepEqual(read("7=exec:tr a=b c:d"), [
+      { hostPort: 7, target: { kind: "exec", command: "tr a=b c:d" } },
+    ]);
     assert.deepEqual(read("22=tcp:127.0.0.1:2222"), [tcp(22, "127.0.0.1", 2222)]);
     assert.deepEqual(read("22=tcp:localhost:22"), [tcp(22, "127.0.0.1", 22)]);
     assert.deepEqual(read("0=tcp:[::1]:65535"), [tcp(0, "::1", 65535)]);
@@ -32,18 +35,19 @@ describe("a forward", () => {
   });
 
   for (const [text, message] of [
-    ["", /write PORT=tcp:ADDRESS:PORT or PORT=unix:PATH/],
+    ["", /write PORT=tcp:ADDRESS:PORT, PORT=unix:PATH or PORT=exec:COMMAND/],
     ["22", /write PORT=tcp/],
     ["x=unix:a", /give the port that the guest connects to/],
     ["4294967295=unix:a", /0 to 4294967294/],
-    ["22=udp:127.0.0.1:1", /the target begins with tcp: or unix:/],
-    ["22=/run/x", /the target begins with tcp: or unix:/],
+    ["22=udp:127.0.0.1:1", /the target begins with tcp:, unix: or exec:/],
+    ["22=/run/x", /the target begins with tcp:, unix: or exec:/],
     ["22=tcp:127.0.0.1", /with a port from 1 to 65535/],
     ["22=tcp:127.0.0.1:0", /with a port from 1 to 65535/],
     ["22=tcp:127.0.0.1:65536", /with a port from 1 to 65535/],
     ["22=tcp:example.org:22", /names are not looked up/],
     ["22=tcp:::1:22", /such as 127\.0\.0\.1 or \[::1\]/],
     ["22=tcp:[127.0.0.1]:22", /such as 127\.0\.0\.1 or \[::1\]/],
+    ["22=exec: ", /give a command for \/bin\/sh/],
     ["22=unix:", /1 to 107 bytes/],
     [`22=unix:${"x".repeat(108)}`, /1 to 107 bytes/],
   ] as const) {

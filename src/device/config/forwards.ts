@@ -15,7 +15,9 @@ export interface Forward {
   readonly hostPort: number;
   readonly target:
     | { readonly kind: "tcp"; readonly address: string; readonly port: number }
-    | { readonly kind: "unix"; readonly path: string };
+    | { readonly kind: "unix"; readonly path: string }
+    /** For the shell, a process a connection. */
+    | { readonly kind: "exec"; readonly command: string };
 }
 
 /** VMADDR_PORT_ANY, 4294967295, is not a port. */
@@ -73,11 +75,13 @@ function readVsockPort(text: string, place: string, what: string): number {
 
 function readForward({ text, place }: Setting): Forward {
   const [, portText, kind, target] = /^([^=]*)=(?:([a-z]+):)?([\s\S]*)$/.exec(text) ?? [];
-  if (portText === undefined) return refuse(place, text, "write PORT=tcp:ADDRESS:PORT or PORT=unix:PATH");
+  if (portText === undefined)
+    return refuse(place, text, "write PORT=tcp:ADDRESS:PORT, PORT=unix:PATH or PORT=exec:COMMAND");
   const hostPort = readVsockPort(portText, place, "the port that the guest connects to");
   if (kind === "tcp") return { hostPort, target: readTcp(target, place) };
   if (kind === "unix") return { hostPort, target: readUnix(target, place) };
-  return refuse(place, text, "the target begins with tcp: or unix:");
+  if (kind === "exec") return { hostPort, target: readCommand(target, place) };
+  return refuse(place, text, "the target begins with tcp:, unix: or exec:");
 }
 
 interface Tcp {
@@ -107,6 +111,12 @@ function readUnix(path: string, place: string): { readonly kind: "unix"; readonl
   if (lengthBytes === 0 || lengthBytes > LONGEST_SOCKET_PATH_BYTES || path.includes("\0"))
     return refuse(place, path, `give the path of a Unix socket, 1 to ${LONGEST_SOCKET_PATH_BYTES} bytes`);
   return { kind: "unix", path };
+}
+
+function readCommand(command: string, place: string): Forward["target"] {
+  if (command.trim() === "" || command.includes("\0"))
+    return refuse(place, command, "give a command for /bin/sh");
+  return { kind: "exec", command };
 }
 
 function refuse(place: string, text: string, advice: string): never {

@@ -93,7 +93,7 @@ export const SETTINGS = {
     field: "forwards",
     argument: "PORT=TARGET",
     repeatable: true,
-    help: "the guest's connections to PORT go to TARGET: tcp:ADDRESS:PORT or unix:PATH; repeatable",
+    help: "the guest's connections to PORT go to TARGET: tcp:ADDRESS:PORT, unix:PATH or exec:COMMAND; repeatable",
   },
   listen: {
     field: "listens",

@@ -1,5 +1,5 @@
 /**
- * Host endpoints that an operator has named (`--forward`): a TCP address or a Unix socket for a port of the host. Nothing
+ * Host endpoints that an operator has named (`--forward`): a TCP address, a Unix socket or a command for a port of the host. Nothing
  * here blocks: a TCP connection that is not decided at once is tried again, as a Unix listener with a full backlog is,
  * and the guest hears of it when it is decided. Ports that are not forwarded fall back to what is behind them otherwise.
  */
@@ -15,6 +15,7 @@ import type { HostEndpoints } from "../../vsock/host-endpoints.js";
 import { type SwitchOptions, VsockSwitch } from "../../vsock/switch.js";
 import type { Forward } from "../config/forwards.js";
 import type { VmConfig } from "../config/vm-config.js";
+import type { Commands } from "./commands.js";
 
 /** A TCP connection that is on its way. */
 interface Attempt {
@@ -42,6 +43,7 @@ export class ForwardEndpoints implements HostEndpoints {
       readonly forwards: readonly Forward[];
       readonly fallback: HostEndpoints;
       readonly connectTimeoutMs: number;
+      readonly commands: Commands;
       /** Descriptors from this number on are left to others (`connectionCeiling`). */
       readonly descriptorCeiling: number;
     },
@@ -49,12 +51,13 @@ export class ForwardEndpoints implements HostEndpoints {
     this.#targets = new Map(options.forwards.map(({ hostPort, target }) => [hostPort, target]));
   }
 
-  connect(...call: Parameters<HostEndpoints["connect"]>): number {
-    const [hostPort, ...types]: readonly number[] = call;
+  connect(hostPort: number, type: number, guestPort: number): number {
     const target = this.#targets.get(hostPort);
-    if (target === undefined) return this.options.fallback.connect(...call);
+    if (target === undefined) return this.options.fallback.connect(hostPort, type, guestPort);
     // Neither TCP nor a Unix stream socket keeps message boundaries.
-    if (types.some((type) => type !== SocketType.STREAM)) return -errno.EPROTOTYPE;
+    if (type !== SocketType.STREAM) return -errno.EPROTOTYPE;
+    if (target.kind === "exec")
+      return this.options.commands.connect(hostPort, guestPort, this.options.descriptorCeiling);
     if (target.kind === "tcp")
       return this.isRetry ? this.#decided(hostPort, target) : this.#begin(hostPort, target);
     return this.#own(tryCreateSocket(), (fd) => connectUnix(fd, target.path));
@@ -135,13 +138,27 @@ function outcome(result: number): number {
   return result === -errno.EISCONN ? 0 : result;
 }
 
-/** A switch that tells the endpoints which of its questions are retries. */
+/** A switch that tells the endpoints which of its questions are retries, and commands of the end of their connections. */
 export class ForwardingSwitch extends VsockSwitch {
   readonly #forwards: ForwardEndpoints;
+  readonly #commands: Commands;
 
-  constructor(options: SwitchOptions, forwards: ForwardEndpoints) {
+  constructor(options: SwitchOptions, forwards: ForwardEndpoints, commands: Commands) {
     super(options);
     this.#forwards = forwards;
+    this.#commands = commands;
+  }
+
+  override detach(connection: Connection, tellGuest: boolean): void {
+    const { abortReason, state } = connection;
+    const isCut = abortReason !== undefined || (state === "established" && !tellGuest);
+    this.#commands.detached(connection, isCut);
+    super.detach(connection, tellGuest);
+  }
+
+  override released(connection: Connection, undeliveredBytes: number): void {
+    this.#commands.released(connection);
+    super.released(connection, undeliveredBytes);
   }
 
   override retry(connection: Connection): void {
@@ -160,6 +177,7 @@ export class ForwardingSwitch extends VsockSwitch {
 export function forwardingParts(
   loop: EventLoop,
   { forwards, connectTimeoutMs }: VmConfig,
+  commands: Commands,
 ): {
   endpoints(fallback: HostEndpoints | undefined, descriptorCeiling: number): HostEndpoints;
   vsockSwitch(options: SwitchOptions): VsockSwitch;
@@ -167,10 +185,17 @@ export function forwardingParts(
   let made: ForwardEndpoints | undefined;
   return {
     endpoints(fallback = { connect: () => -errno.ENOENT }, descriptorCeiling) {
-      made = new ForwardEndpoints({ loop, forwards, fallback, connectTimeoutMs, descriptorCeiling });
+      made = new ForwardEndpoints({
+        loop,
+        forwards,
+        fallback,
+        connectTimeoutMs,
+        commands,
+        descriptorCeiling,
+      });
       return made;
     },
     vsockSwitch: (options) =>
-      made === undefined ? new VsockSwitch(options) : new ForwardingSwitch(options, made),
+      made === undefined ? new VsockSwitch(options) : new ForwardingSwitch(options, made, commands),
   };
 }

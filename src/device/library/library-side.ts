@@ -62,11 +62,11 @@ export class LibrarySide implements DeviceParts, HostEndpoints, ConnectionWatche
 
   // ---- the guest connects ----
 
-  connect(...call: Parameters<HostEndpoints["connect"]>): number {
-    const [hostPort, ...types]: readonly number[] = call;
-    if (!this.#listening.has(hostPort)) return this.#fallback?.connect(...call) ?? -errno.ENOENT;
+  connect(hostPort: number, type: number, guestPort: number): number {
+    if (!this.#listening.has(hostPort))
+      return this.#fallback?.connect(hostPort, type, guestPort) ?? -errno.ENOENT;
     // A net.Socket knows no message boundaries.
-    if (types.some((type) => type !== SocketType.STREAM)) return -errno.EPROTOTYPE;
+    if (type !== SocketType.STREAM) return -errno.EPROTOTYPE;
     const pair = this.#pair();
     if (typeof pair === "number") return pair;
     const connection = this.#enter(pair.ours);
