@@ -10,10 +10,13 @@ import { Figures } from "./figures.js";
 import type { Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
 import { lineOf } from "./line.js";
 import { LINTS } from "./lints/index.js";
-import type { Lint, LintTable, Severity, Sightings } from "./lints/lint.js";
+import type { Lint, LintTable, MessageLook, Severity, Sightings } from "./lints/lint.js";
 import { messageOf, type SessionMessage } from "./message.js";
 import { SessionModel } from "./model/session-model.js";
 import { Pairings } from "./pairing.js";
+
+/** How often it is looked for what is overdue. */
+const LOOK_EVERY_NS = 100_000_000n;
 
 export interface InspectOptions {
   /** All of them by default. */
@@ -57,18 +60,19 @@ export class InspectedSession {
   readonly #findings = new Map<string, Finding>();
   readonly #perLint = new Map<string, number>();
   readonly #pairings = { main: new Pairings(), backend: new Pairings() };
-  readonly #lints: readonly (readonly [string, Lint])[];
+  readonly #asked: Asked;
   readonly #describe: DescribeOptions;
   #count = 0;
-  #nowNs: bigint;
+  /** The last moment at which it was looked for what is overdue. */
+  #lookedNs: bigint;
 
   constructor(
     readonly start: SessionStart,
     options: InspectOptions = {},
   ) {
     this.model = new SessionModel(start.transport, options.describe?.deviceType);
-    this.#nowNs = start.timeNs;
-    this.#lints = Object.entries(options.lints ?? LINTS);
+    this.#lookedNs = start.timeNs;
+    this.#asked = askedOf(options.lints ?? LINTS);
     this.#describe = options.describe ?? {};
   }
 
@@ -87,19 +91,20 @@ export class InspectedSession {
     const number = ++this.#count;
     if (number === 1) model.begin(message);
     const line = lineOf(message, model, this.#describe);
+    const shownBy = { number, line };
     const pairings = this.#pairings[message.channel];
     const isAnswer = message.isReply && isAgainst(message);
     const pairing = isAnswer ? pairings.answer(message) : undefined;
-    const see = (lint: string, record: Lint, sightings: Sightings): void => {
-      findings.push(...this.#note(lint, record, sightings, message.timeNs, { number, line }));
-    };
-    for (const [id, lint] of this.#lints) see(id, lint, lint.onMessage?.({ model, message, pairing }));
-    const before = new Set(model.runningRings);
+    const look: MessageLook = { model, message, pairing };
+    for (const { id, lint, onMessage } of this.#asked.onMessage)
+      this.#note(findings, id, lint, onMessage(look), message.timeNs, shownBy);
+    const before = model.runningRings;
     model.apply(message, pairing?.request?.message);
     if (!message.isReply) pairings.ask(number, message, model);
     for (const ring of model.runningRings) {
-      if (before.has(ring)) continue;
-      for (const [id, lint] of this.#lints) see(id, lint, lint.onRun?.({ model, message, ring }));
+      if (before.includes(ring)) continue;
+      for (const { id, lint, onRun } of this.#asked.onRun)
+        this.#note(findings, id, lint, onRun({ model, message, ring }), message.timeNs, shownBy);
     }
     const request = pairing?.request;
     const answers = request && { number: request.number, afterNs: message.timeNs - request.message.timeNs };
@@ -107,15 +112,21 @@ export class InspectedSession {
     return { number, message, line, answers, findings };
   }
 
-  /** Nothing came up to now: what is overdue? Called with times that do not go back. */
+  /**
+   * Nothing came up to now: what is overdue? Called with times that do not go back. It is looked for at whole multiples
+   * of a time since the session began, so that it does not matter how often this is called.
+   */
   passTime(nowNs: bigint): readonly Finding[] {
-    if (nowNs <= this.#nowNs) return [];
-    this.#nowNs = nowNs;
+    const sinceNs = nowNs - this.start.timeNs;
+    const lookNs = this.start.timeNs + sinceNs - (sinceNs % LOOK_EVERY_NS);
+    if (lookNs <= this.#lookedNs) return [];
+    this.#lookedNs = lookNs;
     const open = [...this.#pairings.main.open, ...this.#pairings.backend.open];
     const { model } = this;
-    return this.#lints.flatMap(([id, lint]) =>
-      this.#note(id, lint, lint.onTime?.({ model, nowNs, open }), nowNs, undefined),
-    );
+    const findings: Finding[] = [];
+    for (const { id, lint, onTime } of this.#asked.onTime)
+      this.#note(findings, id, lint, onTime({ model, nowNs: lookNs, open }), lookNs, undefined);
+    return findings;
   }
 
   /** What the source knows and no message shows. */
@@ -131,8 +142,8 @@ export class InspectedSession {
     const findings = [...this.passTime(end.timeNs)];
     this.end = end;
     const { model } = this;
-    for (const [id, lint] of this.#lints)
-      findings.push(...this.#note(id, lint, lint.onEnd?.({ model, by: end.by }), end.timeNs, undefined));
+    for (const { id, lint, onEnd } of this.#asked.onEnd)
+      this.#note(findings, id, lint, onEnd({ model, by: end.by }), end.timeNs, undefined);
     return findings;
   }
 
@@ -146,16 +157,16 @@ export class InspectedSession {
     return key;
   }
 
-  /** The findings that are new; of the others, the counts. */
+  /** Adds the findings that are new to `fresh`; of the others, it counts. */
   #note(
+    fresh: Finding[],
     lint: string,
     { severity }: Lint,
     sightings: Sightings,
     timeNs: bigint,
     shownBy: Finding["shownBy"],
-  ): Finding[] {
-    if (sightings === undefined) return [];
-    const fresh: Finding[] = [];
+  ): void {
+    if (sightings === undefined) return;
     for (const { text, subject = "", atNs = timeNs } of "text" in sightings ? [sightings] : sightings) {
       const key = this.#keyOf(lint, subject);
       const known = this.#findings.get(key);
@@ -165,8 +176,25 @@ export class InspectedSession {
         fresh.push(finding);
       } else if (shownBy !== undefined) known.count++;
     }
-    return fresh;
   }
+}
+
+/** The lints that are asked at each occasion, with what they are asked. */
+type Asked = {
+  readonly [Occasion in "onMessage" | "onRun" | "onTime" | "onEnd"]: readonly ({
+    readonly id: string;
+    readonly lint: Lint;
+  } & { readonly [Name in Occasion]-?: NonNullable<Lint[Name]> })[];
+};
+
+function askedOf(lints: LintTable): Asked {
+  const all = Object.entries(lints);
+  return {
+    onMessage: all.flatMap(([id, lint]) => (lint.onMessage ? [{ id, lint, onMessage: lint.onMessage }] : [])),
+    onRun: all.flatMap(([id, lint]) => (lint.onRun ? [{ id, lint, onRun: lint.onRun }] : [])),
+    onTime: all.flatMap(([id, lint]) => (lint.onTime ? [{ id, lint, onTime: lint.onTime }] : [])),
+    onEnd: all.flatMap(([id, lint]) => (lint.onEnd ? [{ id, lint, onEnd: lint.onEnd }] : [])),
+  };
 }
 
 /** Answers go against their channel's requests; a message with REPLY in the other direction is none. */

@@ -36,7 +36,7 @@ export class JsonView implements InspectionView {
         name,
         reply: isReply,
         needReply,
-        payload: payload === undefined ? null : plain(payload),
+        payload: payload ?? null,
         ...(problem === undefined ? {} : { problem }),
         descriptors: message.descriptorCount,
         ...(message.descriptorKinds === undefined ? {} : { descriptorKinds: message.descriptorKinds }),
@@ -58,7 +58,7 @@ export class JsonView implements InspectionView {
   ended(session: InspectedSession): void {
     const { start, end, waits, iotlb, findings, ...rest } = summaryOf(session, this.#deviceType);
     this.#write("summary", start.session, {
-      ...(plain(rest) as object),
+      ...rest,
       iotlb: { ...iotlb, meanNs: String(iotlb.meanNs), slowestNs: String(iotlb.slowestNs) },
       waits: waits.map(({ name, count, totalNs, slowestNs }) => ({
         name,
@@ -72,7 +72,7 @@ export class JsonView implements InspectionView {
   }
 
   #write(kind: string, session: number, fields: object): void {
-    this.#print(JSON.stringify({ kind, session, ...fields }));
+    this.#print(JSON.stringify({ kind, session, ...fields }, plain));
   }
 }
 
@@ -89,12 +89,7 @@ function findingFields({ lint, severity, text, timeNs, shownBy, count }: Finding
 }
 
 /** Values as JSON has them: bytes and 64-bit numbers as hexadecimal strings. */
-function plain(value: unknown): unknown {
-  return JSON.parse(
-    JSON.stringify(value, (_key, part: unknown) => {
-      if (typeof part === "bigint") return hex(part);
-      if (part instanceof Uint8Array) return Buffer.from(part).toString("hex");
-      return part;
-    }),
-  );
+function plain(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return hex(value);
+  return value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value;
 }

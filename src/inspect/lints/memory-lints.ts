@@ -3,7 +3,7 @@
 import type { MemRegion } from "../../vhost/wire/index.js";
 import { hex } from "../../virtio/index.js";
 import { isSameRegion } from "../model/session-model.js";
-import { type LintTable, type MessageLook, requestOf, type Sighting } from "./lint.js";
+import { type LintTable, type MessageLook, requestOf, type Sightings } from "./lint.js";
 
 const END_OF_SPACE = 2n ** 64n;
 /** Of x86-64 and most arm64 machines; what a region is mapped by. */
@@ -30,7 +30,9 @@ function named({ guestAddress, size }: MemRegion): string {
 function eachRegion(
   look: MessageLook,
   see: (region: MemRegion, others: readonly MemRegion[]) => string | undefined,
-): Sighting[] {
+): Sightings {
+  const { kind } = look.message.payload ?? {};
+  if (kind !== "memTable" && kind !== "memRegion") return undefined;
   return newRegions(look).flatMap(({ region, others }) => {
     const text = see(region, others);
     return text === undefined ? [] : [{ subject: hex(region.guestAddress), text }];

@@ -266,6 +266,7 @@ export const MESSAGE_LINTS = {
     why: "Nothing after that can be told apart; it is passed on as it comes.",
     todo: "Find out what else writes to the socket, or why the sender stopped there. A wrong size in a header looks the same.",
     onTime: ({ model }) => (model.broken === undefined ? undefined : { text: model.broken }),
+    onEnd: ({ model }) => (model.broken === undefined ? undefined : { text: model.broken }),
   },
   "left-before-start": {
     severity: "info",

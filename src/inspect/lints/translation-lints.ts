@@ -12,13 +12,14 @@ import { type LintTable, type MessageLook, MISS_NS, SILENCE_NS, type Sighting } 
 
 const END_OF_SPACE = 2n ** 64n;
 
-/** The IOTLB message that this is, with who sends it. */
-function iotlbOf({
-  message,
-}: MessageLook): (PayloadOf<"iotlb"> & { readonly by: "front-end" | "back-end" }) | undefined {
-  const { payload, isReply, channel } = message;
-  if (isReply || payload?.kind !== "iotlb") return undefined;
-  return { ...payload, by: channel === "main" ? "front-end" : "back-end" };
+/** The IOTLB message that this is, if it is one. */
+function iotlbOf({ message }: MessageLook): PayloadOf<"iotlb"> | undefined {
+  const { payload, isReply } = message;
+  return isReply || payload?.kind !== "iotlb" ? undefined : payload;
+}
+
+function senderOf({ message }: MessageLook): "front-end" | "back-end" {
+  return message.channel === "main" ? "front-end" : "back-end";
 }
 
 function typeName(type: number): string {
@@ -150,7 +151,8 @@ export const TRANSLATION_LINTS = {
       const { model } = look;
       if (iotlb === undefined || mayTranslate(model) || model.hasGap || model.acknowledged === undefined)
         return undefined;
-      return { subject: iotlb.by, text: `${typeName(iotlb.type)} of the ${iotlb.by}` };
+      const by = senderOf(look);
+      return { subject: by, text: `${typeName(iotlb.type)} of the ${by}` };
     },
   },
   "iotlb-type-misplaced": {
@@ -162,9 +164,10 @@ export const TRANSLATION_LINTS = {
     onMessage: (look) => {
       const iotlb = iotlbOf(look);
       if (iotlb === undefined) return undefined;
-      const allowed = iotlb.by === "front-end" ? FROM_FRONT : FROM_BACK;
+      const by = senderOf(look);
+      const allowed = by === "front-end" ? FROM_FRONT : FROM_BACK;
       if (allowed.includes(iotlb.type)) return undefined;
-      return { subject: `${iotlb.by} ${iotlb.type}`, text: `${typeName(iotlb.type)} of the ${iotlb.by}` };
+      return { subject: `${by} ${iotlb.type}`, text: `${typeName(iotlb.type)} of the ${by}` };
     },
   },
   "access-fail-sent": {

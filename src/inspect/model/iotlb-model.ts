@@ -83,11 +83,13 @@ export class IotlbModel {
   }
 
   #map(mapping: Mapping, atNs: bigint): void {
-    this.#mappings = this.#mappings.filter(
-      ({ first, last }) => first !== mapping.first || last !== mapping.last,
+    const same = this.#mappings.findIndex(
+      ({ first, last }) => first === mapping.first && last === mapping.last,
     );
+    if (same >= 0) this.#mappings.splice(same, 1);
     this.#mappings.push(mapping);
     if (this.#mappings.length > MOST_MAPPINGS) this.#mappings.shift();
+    if (this.#pending.length === 0) return;
     this.forgetPending((miss) => {
       if (miss.iova < mapping.first || miss.iova > mapping.last || (miss.perm & ~mapping.perm) !== 0)
         return false;
