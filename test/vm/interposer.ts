@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { SessionSummary } from "../../src/inspect/summary.js";
 import type { Check } from "./checks.js";
 import type { GuestKind } from "./kinds.js";
 import { Program } from "./program.js";
@@ -22,7 +23,7 @@ export class Interposer {
   readonly program: Program;
 
   constructor(listen: string, connect: string, logFile: string) {
-    const options = ["--listen", listen, "--connect", connect, "--json", "--fail-on", "warning"];
+    const options = ["--listen", listen, "--connect", connect, "--json", "--quiet", "--fail-on", "warning"];
     this.program = new Program("the interposer", [process.execPath, cli, "inspect", ...options], logFile);
   }
 
@@ -40,21 +41,29 @@ export class Interposer {
       .filter((line) => line.startsWith(`{"kind":"${kind}"`))
       .map((line) => JSON.parse(line) as Entry);
   }
+
+  /** Ends it once QEMU is gone, and says what is wrong with how it went; undefined if nothing is. */
+  async end({ accessPlatform, translation }: GuestKind): Promise<string | undefined> {
+    await this.program.alongside(
+      until("the interposer's summary", () => (this.records("summary").length > 0 ? true : undefined)),
+    );
+    const how = await this.program.stop();
+    if (how !== "exit status 0") return how;
+    const [{ messages, rings, iotlb }] = this.records("summary") as unknown as SessionSummary[];
+    const isTranslated = accessPlatform && translation === "on";
+    const { updates, misses } = iotlb;
+    if (messages.toBackend < 30 || rings.length < 2) return "it has not seen the session";
+    if (updates > 0 !== isTranslated || misses > 0 !== isTranslated)
+      return `${updates} UPDATEs and ${misses} MISSes in a session that is ${isTranslated ? "" : "not "}translated`;
+    return undefined;
+  }
 }
 
-/** The last check of an inspected guest: all was seen, and nothing found that anybody would have to mend. */
+/** The last check of an inspected guest: nothing was found that anybody would have to mend. */
 export const inspection: Check = {
-  name: "the interposer has seen it all and found nothing wrong",
-  async run(lab) {
-    const interposer = lab.interposer;
+  name: "the interposer finds nothing wrong",
+  async run({ interposer }) {
     assert.ok(interposer !== undefined);
-    const { accessPlatform, translation } = lab.kind;
-    const names = new Set(interposer.records("message").map(({ name }) => name));
-    for (const name of ["GET_FEATURES", "SET_FEATURES", "SET_VRING_ADDR", "SET_VRING_KICK"])
-      assert.ok(names.has(name), name);
-    const isTranslated = accessPlatform && translation === "on";
-    assert.equal(names.has("IOTLB_MSG"), isTranslated);
-    assert.equal(names.has("BACKEND_IOTLB_MSG"), isTranslated);
     const wrong = interposer.records("finding").filter(({ severity }) => severity !== "info");
     assert.deepEqual(wrong, []);
     assert.deepEqual(interposer.records("note"), []);

@@ -122,10 +122,10 @@ export class Lab {
     this.host.closeAll();
     this.#qmp?.close();
     await this.#qemu.stop();
-    const inspected = (await this.interposer?.program.stop()) ?? "exit status 0";
+    const problem = await this.interposer?.end(this.kind);
     const how = await this.device.program.stop();
     rmSync(this.#folder, { recursive: true, force: true });
-    return inspected === "exit status 0" ? how : `the interposer: ${inspected}`;
+    return problem === undefined ? how : `the interposer: ${problem}`;
   }
 
   /** The ends of all logs, for a failure's report. */
