@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { createConnection, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import type { PlatformOptions } from "../src/guest/platform.js";
 import { builtinVmm } from "../src/profiles/builtin.js";
 import { VirtualMachine } from "../src/vmm/virtual-machine.js";
 import { assertSame, noise } from "./device/rig.js";
@@ -56,11 +57,30 @@ async function finished(child: ChildProcessByStdio<null, Readable, Readable>): P
   return { status, output, complaint };
 }
 
+/** Whether somebody listens on a Unix socket. A host program that says nothing and leaves is no news to a device. */
+async function isServed(path: string): Promise<boolean> {
+  const socket = createConnection(path);
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
 export class ServeRig {
   readonly directory = mkdtempSync(join(tmpdir(), "bit33-serve-"));
   readonly log: LogLine[] = [];
   /** Of the program that is started, beside what this process has. */
   environment: NodeJS.ProcessEnv = {};
+  /** What each VM is served with beside its CID and paths: "max-connections=50". */
+  vmSettings: readonly string[] = [];
+  /** A command that runs the command after it, as `prlimit` does. */
+  prefix: readonly string[] = [];
+  /** Where its log goes, instead of to `log`: a descriptor, or a socket that nobody reads. */
+  logsTo: number | "unread" | undefined;
   readonly #machines = new Set<VirtualMachine>();
   readonly #servers = new Set<Server>();
   #child: ChildProcess | undefined;
@@ -71,25 +91,32 @@ export class ServeRig {
   }
 
   vmOption(cid: number): string {
-    return `guest-cid=${cid},socket=${this.path(`vm${cid}.sock`)},uds-path=${this.path(`vm${cid}.vsock`)}`;
+    const paths = [`socket=${this.path(`vm${cid}.sock`)}`, `uds-path=${this.path(`vm${cid}.vsock`)}`];
+    return [`guest-cid=${cid}`, ...paths, ...this.vmSettings].join(",");
   }
 
   /** Starts `bit33 serve` with a VM for each CID, and waits until all of them listen, and the control socket if one is asked for. */
   async start(cids: readonly number[], ...options: string[]): Promise<void> {
     const vms = cids.flatMap((cid) => ["--vm", this.vmOption(cid)]);
     this.startWith([...vms, ...options]);
+    if (this.logsTo !== undefined) {
+      for (const cid of cids) await this.until(() => isServed(this.path(`vm${cid}.vsock`)), "the device");
+      return;
+    }
     for (const cid of cids) await this.logged("listening", cid);
     if (options.includes("--control")) await this.logged("control-served");
   }
 
   /** Starts `bit33 serve` with such options and waits for nothing. */
   startWith(options: readonly string[]): void {
-    const child = spawn(process.execPath, [MAIN, "serve", "--log-format", "json", ...options], {
-      stdio: ["ignore", "ignore", "pipe"],
+    const [command, ...argv] = [...this.prefix, process.execPath, MAIN, "serve", "--log-format", "json"];
+    const child = spawn(command, [...argv, ...options], {
+      stdio: ["ignore", "ignore", typeof this.logsTo === "number" ? this.logsTo : "pipe"],
       env: { ...process.env, ...this.environment },
     });
     this.#child = child;
     this.#exit = once(child, "exit");
+    if (this.logsTo !== undefined || child.stderr === null) return;
     createInterface(child.stderr).on("line", (line) => {
       this.log.push(line.startsWith("{") ? JSON.parse(line) : { event: "", message: line });
     });
@@ -104,14 +131,19 @@ export class ServeRig {
   async logged(event: string, vm?: number, count = 1): Promise<LogLine> {
     const find = () =>
       this.log.filter((line) => line.event === event && (vm === undefined || line.vm === vm));
-    await this.until(() => find().length >= count, `${event} in ${JSON.stringify(this.log)}`);
+    await this.until(
+      () => find().length >= count,
+      () => `${event} in ${JSON.stringify(this.log)}`,
+    );
     return find()[count - 1];
   }
 
-  async until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  /** Waits until something is so. `what` says it, for the one who reads why it never was. */
+  async until(condition: () => boolean | Promise<boolean>, what: string | (() => string)): Promise<void> {
     const deadlineMs = performance.now() + WAIT_MS;
     while (!(await condition())) {
-      assert.ok(performance.now() < deadlineMs, `waited in vain: ${what}`);
+      if (performance.now() >= deadlineMs)
+        assert.fail(`waited in vain: ${typeof what === "string" ? what : what()}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
@@ -122,11 +154,11 @@ export class ServeRig {
   }
 
   /** Boots a guest of one of the VMs. */
-  boot(cid: number): VirtualMachine {
+  boot(cid: number, platform: Partial<PlatformOptions> = {}): VirtualMachine {
     const machine = new VirtualMachine({
       profile: builtinVmm("qemu-7.2"),
       socketPath: this.path(`vm${cid}.sock`),
-      platform: { kind: "direct" },
+      platform: { kind: "direct", ...platform },
     });
     this.#machines.add(machine);
     return machine;
@@ -134,6 +166,11 @@ export class ServeRig {
 
   off(machine: VirtualMachine): void {
     if (this.#machines.delete(machine)) machine.close();
+  }
+
+  /** Its VMM dies. */
+  kill(machine: VirtualMachine): void {
+    if (this.#machines.delete(machine)) machine.kill();
   }
 
   /** Sends `bytes` from a guest to a host program and back. */

@@ -9,8 +9,9 @@ import { siblingsOf } from "../device/config/siblings.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import type { RunningDevice, StartOptions } from "../device/device.js";
 import { createLogger, type Logger, lineSink } from "../log/logger.js";
-import { fdOutput, type LineOutput } from "../log/output.js";
+import type { LineOutput } from "../log/output.js";
 import { hasSwitch } from "./options.js";
+import { unwaitingLogOutput } from "./serve/log-output.js";
 import { Surroundings } from "./serve/surroundings.js";
 import { becomeUser } from "./serve/user.js";
 import { readServeRequest } from "./serve-options.js";
@@ -146,6 +147,8 @@ const realDependencies: ServeDependencies = {
     return startDevice(configs, options);
   },
   terminal: processTerminal,
-  logOutput: fdOutput(),
+  get logOutput() {
+    return unwaitingLogOutput();
+  },
   waitForStop: waitForStopSignal,
 };
