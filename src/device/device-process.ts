@@ -12,11 +12,11 @@ import { socketPair } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
-import { levelOf } from "./device-thread.js";
 import { obey } from "./forward/command-relay.js";
 import type { CommandRunner } from "./forward/command-runner.js";
 import type { ConfinedStart, FromProcess, ToProcess } from "./process-messages.js";
 import { descriptorsOf, type VmSockets } from "./vm-sockets.js";
+import { levelOf } from "./worker-thread.js";
 
 /** The delay doubles with each death, up to the longest; a process that has served so long begins anew. */
 export const FIRST_RESTART_MS = 1000;

@@ -6,29 +6,24 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { EventLoop } from "../linux/event-loop.js";
 import { createLogger, type LogSink } from "../log/logger.js";
-import type { LogEntry, LogLevel } from "../log/record.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { CommandRequest } from "./forward/command-request.js";
 import { Commands } from "./forward/commands.js";
 import type { DeviceFigures } from "./metrics/figures.js";
 import { type GuestPortSocket, VmDevice, type VmmSocket } from "./vm-device.js";
+import type { CommonMessage, CommonStart } from "./worker-thread.js";
 
 /** What the thread is started with. */
-export interface WorkerStart {
+export interface WorkerStart extends CommonStart {
   readonly config: VmConfig;
   readonly vmm: VmmSocket;
   readonly hybridFd: number;
   readonly seqpacketFd: number | undefined;
   readonly listens: readonly GuestPortSocket[];
-  readonly logLevel: LogLevel;
-  /** Written by the main thread after each message. It stays the main thread's. */
-  readonly wakeFd: number;
 }
 
 export type FromWorker =
-  /** Every socket is served from now on. */
-  | { readonly kind: "ready" }
-  | { readonly kind: "log"; readonly entry: LogEntry }
+  | CommonMessage
   | { readonly kind: "figures"; readonly id: number; readonly figures: DeviceFigures }
   /** A command shall run; the descriptor is the receiver's. */
   | { readonly kind: "command"; readonly request: CommandRequest & { readonly fd: number } }

@@ -103,7 +103,7 @@ export const EVENTS = {
   },
   "connection-refused": {
     level: "info",
-    text: "A guest's connection request was answered with a reset, with the reason: nothing listens on `<uds-path>_<port>`, its backlog stayed full until the connect timeout, or a limit was reached.",
+    text: "A guest's connection request was answered with a reset, with the reason: nothing listens on `<uds-path>_<port>`, its backlog stayed full until the connect timeout, the TCP address of a `--forward` did not answer for so long, or a limit was reached.",
   },
   "connection-reset": {
     level: "info",

@@ -11,7 +11,13 @@ export interface HostEndpoints {
    * serves it, -EPROTOTYPE if sockets of another type are served there.
    */
   connect(hostPort: number, type: number, guestPort: number): number;
+
+  /** Why `connect` has answered -EAGAIN until the time was up, if it is not the backlog of a listener. */
+  whyPending?(hostPort: number): string | undefined;
 }
+
+/** Where a Unix socket listens, that is all that -EAGAIN can mean. */
+export const BACKLOG_STAYED_FULL = "the backlog of its listener stayed full";
 
 /** Why `connect` failed with `-error`, in words for the log. */
 export function connectProblem(error: number): string {

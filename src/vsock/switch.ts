@@ -23,7 +23,7 @@ import {
   Shutdown,
   SocketType,
 } from "./header.js";
-import { connectProblem, type HostEndpoints } from "./host-endpoints.js";
+import { BACKLOG_STAYED_FULL, connectProblem, type HostEndpoints } from "./host-endpoints.js";
 import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
 import { PayloadBatch } from "./payload-batch.js";
 import { ReceivePump } from "./receive-pump.js";
@@ -325,7 +325,10 @@ export class VsockSwitch implements ConnectionOwner {
     if (fd >= 0) {
       this.#accept(connection, fd);
     } else if (fd !== -errno.EAGAIN || this.loop.timers.now() >= connection.retryUntilMs) {
-      const reason = fd === -errno.EAGAIN ? "the backlog of its listener stayed full" : connectProblem(-fd);
+      const reason =
+        fd === -errno.EAGAIN
+          ? (this.#endpoints.whyPending?.(connection.hostPort) ?? BACKLOG_STAYED_FULL)
+          : connectProblem(-fd);
       this.counters.refusedBy.host++;
       this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
       connection.abandon(reason);

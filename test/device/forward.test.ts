@@ -142,6 +142,8 @@ describe("a forward to an address that does not answer at once", { timeout: SUIT
     await assertWorks(rig, machine);
     await refused;
     await assertWorks(rig, machine);
+    const [{ message }] = rig.events("connection-refused");
+    assert.ok(message.endsWith(`: no answer from 127.0.0.1 port ${stuck.port} within 300 ms`), message);
   });
 
   it("is connected when it answers after all", async () => {

@@ -63,6 +63,12 @@ export class ForwardEndpoints implements HostEndpoints {
     return this.#own(tryCreateSocket(), (fd) => connectUnix(fd, target.path));
   }
 
+  whyPending(hostPort: number): string | undefined {
+    const target = this.#targets.get(hostPort);
+    if (target?.kind !== "tcp") return undefined;
+    return `no answer from ${target.address} port ${target.port} within ${this.options.connectTimeoutMs} ms`;
+  }
+
   /** The descriptor if connecting it succeeds; it is closed otherwise. */
   #own(fd: number, connect: (fd: number) => number): number {
     if (fd < 0) return fd;

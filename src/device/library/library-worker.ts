@@ -5,20 +5,17 @@
 import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { EventLoop } from "../../linux/event-loop.js";
 import { createLogger, type LogSink } from "../../log/logger.js";
-import type { LogEntry, LogLevel } from "../../log/record.js";
 import type { VmConfig } from "../config/vm-config.js";
 import { VmDevice, type VmmSocket } from "../vm-device.js";
+import type { CommonMessage, CommonStart } from "../worker-thread.js";
 import { LibrarySide } from "./library-side.js";
 
 /** What the thread is started with. */
-export interface LibraryWorkerStart {
+export interface LibraryWorkerStart extends CommonStart {
   readonly config: VmConfig;
   readonly vmm: VmmSocket;
   readonly hybridFd: number | undefined;
   readonly seqpacketFd: number | undefined;
-  readonly logLevel: LogLevel;
-  /** Written by the main thread after each message. It stays the main thread's. */
-  readonly wakeFd: number;
   /** For the messages of `messages.ts`. */
   readonly library: MessagePort;
   /** The first element is not 0 once the thread shall end. */
@@ -26,9 +23,7 @@ export interface LibraryWorkerStart {
 }
 
 /** What it posts to its parent; all else goes over `library`. */
-export type FromLibraryWorker =
-  /** Every socket is served from now on. */
-  { readonly kind: "ready" } | { readonly kind: "log"; readonly entry: LogEntry };
+export type FromLibraryWorker = CommonMessage;
 
 function serve(start: LibraryWorkerStart, parent: NonNullable<typeof parentPort>): void {
   const post = (message: FromLibraryWorker) => parent.postMessage(message);
