@@ -14,7 +14,7 @@ export const CONFORMANCE_PAGE = "docs/conformance/README.md";
 const STATUSES = ["passed", "failed", "skipped"] as const;
 
 export function conformancePage(): string {
-  const preface = readFileSync(join(root, "docs/conformance/preface.md"), "utf8");
+  const preface = readFileSync(join(root, "test/conformance/preface.md"), "utf8");
   const { ours, peer } = SUBJECTS;
   return [
     preface.trim(),

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, rmSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Target } from "./context.js";
 import { CaseFailed } from "./outcome.js";
@@ -37,7 +37,7 @@ export class BackendProcess {
     if (this.#isRunning) return;
     const death = await this.death(0);
     if (death !== undefined) throw new CaseFailed(death);
-    rmSync(this.#target.socketPath, { force: true });
+    this.#removeSockets();
     this.#said = "";
     const child = spawn("/bin/sh", ["-c", this.#command], {
       detached: true,
@@ -52,6 +52,17 @@ export class BackendProcess {
     this.#gone = once(child, "exit");
     await Promise.race([this.#gone, this.#listens()]);
     if (!this.#isRunning) throw new CaseFailed(`the command ended at once${this.saying}`);
+  }
+
+  /** What a back-end that was killed leaves lying, and the next one could not bind. Never a file that is no socket. */
+  #removeSockets(): void {
+    const { socketPath, udsPath = socketPath } = this.#target;
+    for (const path of [socketPath, udsPath]) {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined) continue;
+      if (!found.isSocket()) throw new CaseFailed(`${path} is there and is no socket`);
+      rmSync(path);
+    }
   }
 
   /** The file is there between bind and listen, too: whoever connects tries again for a while. */
@@ -82,6 +93,7 @@ export class BackendProcess {
     if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     process.kill(-child.pid, "SIGKILL");
     await this.#gone;
+    this.#removeSockets();
   }
 
   get #isRunning(): boolean {

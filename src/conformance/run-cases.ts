@@ -9,7 +9,7 @@ import { BackendProcess } from "./backend-process.js";
 import type { ConformanceCase } from "./case.js";
 import { askOffer, CaseContext, type Offer, type Target } from "./context.js";
 import { missing } from "./needs.js";
-import { CaseFailed, type CaseResult, CaseSkipped } from "./outcome.js";
+import { CaseFailed, type CaseResult } from "./outcome.js";
 
 export interface RunOptions {
   readonly target: Target;
@@ -25,6 +25,8 @@ export interface RunOptions {
 export const DEFAULT_LIMIT_MS = 20_000;
 /** Between a connection that ends and the news that its process did. */
 const DYING_MS = 200;
+/** The same behind a case that passed: some die of a front-end that leaves. */
+const LEAVING_MS = 20;
 /** How much of a failed case's session is shown. */
 const SHOWN_LINES = 16;
 
@@ -88,7 +90,7 @@ class Run {
       await within(one.run(context), limitMs);
       return { status: "passed", detail: "", seen: [] };
     } catch (error) {
-      if (error instanceof CaseSkipped) return { status: "skipped", detail: error.message, seen: [] };
+      if (isNamed(error, "CaseSkipped")) return { status: "skipped", detail: error.message, seen: [] };
       return { status: "failed", detail: describe(error), seen: context.evidence.last(SHOWN_LINES) };
     } finally {
       context.close();
@@ -97,7 +99,7 @@ class Run {
 
   /** A process that a case has killed fails it, whatever else it did. */
   async #withDeath(verdict: Verdict): Promise<Verdict> {
-    const death = await this.#process?.death(verdict.status === "failed" ? DYING_MS : 0);
+    const death = await this.#process?.death(verdict.status === "failed" ? DYING_MS : LEAVING_MS);
     await this.#process?.stop();
     if (death === undefined) return verdict;
     const detail = verdict.status === "failed" ? `${verdict.detail}; ${death}` : death;
@@ -124,8 +126,13 @@ async function within(running: void | Promise<void>, limitMs: number): Promise<v
   }
 }
 
+/** By name: a case may come with a copy of this kit of its own. */
+function isNamed(error: unknown, name: "CaseFailed" | "CaseSkipped"): error is Error {
+  return error instanceof Error && error.name === name;
+}
+
 function describe(error: unknown): string {
-  if (error instanceof CaseFailed) return error.message;
+  if (isNamed(error, "CaseFailed")) return error.message;
   if (error instanceof FrontEndError) return `${error.message} (${error.code})`;
   if (!(error instanceof Error)) return String(error);
   const place =
