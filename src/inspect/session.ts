@@ -40,6 +40,12 @@ export interface Finding {
   count: number;
 }
 
+/** The message that shows a finding, its line not written yet. */
+interface Shown {
+  readonly number: number;
+  readonly line: () => string;
+}
+
 /** What became of one message. */
 export interface Observed {
   /** From 1 on. */
@@ -90,8 +96,8 @@ export class InspectedSession {
     const { model } = this;
     const number = ++this.#count;
     if (number === 1) model.begin(message);
-    const line = lineOf(message, model, this.#describe);
-    const shownBy = { number, line };
+    const line = this.#lineFor(message);
+    const shownBy: Shown = { number, line };
     const pairings = this.#pairings[message.channel];
     const isAnswer = message.isReply && isAgainst(message);
     const pairing = isAnswer ? pairings.answer(message) : undefined;
@@ -109,7 +115,26 @@ export class InspectedSession {
     const request = pairing?.request;
     const answers = request && { number: request.number, afterNs: message.timeNs - request.message.timeNs };
     this.figures.take(message, answers?.afterNs);
-    return { number, message, line, answers, findings };
+    return {
+      number,
+      message,
+      get line() {
+        return line();
+      },
+      answers,
+      findings,
+    };
+  }
+
+  /** Written when somebody wants it; the spaces of ring addresses are as they are now. */
+  #lineFor(message: SessionMessage): () => string {
+    let line: string | undefined;
+    const write = (): string => {
+      line ??= lineOf(message, this.model, this.#describe);
+      return line;
+    };
+    if (message.payload?.kind === "vringAddr") write();
+    return write;
   }
 
   /**
@@ -164,14 +189,15 @@ export class InspectedSession {
     { severity }: Lint,
     sightings: Sightings,
     timeNs: bigint,
-    shownBy: Finding["shownBy"],
+    shownBy: Shown | undefined,
   ): void {
     if (sightings === undefined) return;
     for (const { text, subject = "", atNs = timeNs } of "text" in sightings ? [sightings] : sightings) {
       const key = this.#keyOf(lint, subject);
       const known = this.#findings.get(key);
       if (known === undefined) {
-        const finding: Finding = { lint, severity, text, timeNs: atNs, shownBy, count: 1 };
+        const shown = shownBy && { number: shownBy.number, line: shownBy.line() };
+        const finding: Finding = { lint, severity, text, timeNs: atNs, shownBy: shown, count: 1 };
         this.#findings.set(key, finding);
         fresh.push(finding);
       } else if (shownBy !== undefined) known.count++;

@@ -24,13 +24,15 @@ export class Device {
   readonly program: Program;
   readonly #socket: string;
 
-  constructor(socket: string, udsPath: string, logFile: string) {
+  /** @param options more of them, for our own device */
+  constructor(socket: string, udsPath: string, logFile: string, options: readonly string[] = []) {
     const values: Record<string, string> = { cid: String(guestCid), socket, uds: udsPath };
     const command = template
       .split(" ")
       .map((word) => word.replace(/\{(\w+)\}/g, (_all, name) => values[name] ?? ""));
     this.#socket = socket;
-    this.program = new Program("the device", command, logFile);
+    const all = Device.isForeign ? command : [...command, ...options];
+    this.program = new Program("the device", all, logFile);
   }
 
   /** Waits until the vhost-user socket listens, without connecting: a connection would be a front-end. */

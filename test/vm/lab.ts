@@ -65,11 +65,10 @@ export class Lab {
     mkdirSync(logFolder, { recursive: true });
     // Short: a Unix socket's path holds 107 bytes.
     const folder = mkdtempSync(join(tmpdir(), "b33-"));
-    const device = new Device(
-      vhostSocket(folder, false),
-      join(folder, "vsock"),
-      join(logFolder, "device.log"),
-    );
+    // Asked for every buffer by messages, one more program on the way is one more to be woken each time.
+    const patience = isInspected(kind) ? ["--connect-timeout-ms", "20000"] : [];
+    const socket = vhostSocket(folder, false);
+    const device = new Device(socket, join(folder, "vsock"), join(logFolder, "device.log"), patience);
     await device.ready();
     const interposer = isInspected(kind)
       ? new Interposer(vhostSocket(folder, true), vhostSocket(folder, false), join(logFolder, "inspect.log"))
