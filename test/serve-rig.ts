@@ -109,10 +109,28 @@ export class ServeRig {
 
   /** Starts `bit33 serve` with such options and waits for nothing. */
   startWith(options: readonly string[]): void {
-    const [command, ...argv] = [...this.prefix, process.execPath, MAIN, "serve", "--log-format", "json"];
+    this.#spawn(this.prefix, options, [], {});
+  }
+
+  /** The same with sockets, as systemd passes them on; the shell makes its own number that of the program. */
+  startPassing(sockets: readonly (readonly [name: string, fd: number])[], options: readonly string[]): void {
+    const names = sockets.map(([name]) => name).join(":");
+    const descriptors = sockets.map(([, fd]) => fd);
+    const environment = { LISTEN_FDS: String(sockets.length), LISTEN_FDNAMES: names };
+    this.#spawn(["/bin/sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"'], options, descriptors, environment);
+  }
+
+  #spawn(
+    prefix: readonly string[],
+    options: readonly string[],
+    descriptors: readonly number[],
+    environment: NodeJS.ProcessEnv,
+  ): void {
+    const [command, ...argv] = [...prefix, process.execPath, MAIN, "serve", "--log-format", "json"];
+    const standardError = typeof this.logsTo === "number" ? this.logsTo : "pipe";
     const child = spawn(command, [...argv, ...options], {
-      stdio: ["ignore", "ignore", typeof this.logsTo === "number" ? this.logsTo : "pipe"],
-      env: { ...process.env, ...this.environment },
+      stdio: ["ignore", "ignore", standardError, ...descriptors],
+      env: { ...process.env, ...this.environment, ...environment },
     });
     this.#child = child;
     this.#exit = once(child, "exit");
@@ -120,6 +138,11 @@ export class ServeRig {
     createInterface(child.stderr).on("line", (line) => {
       this.log.push(line.startsWith("{") ? JSON.parse(line) : { event: "", message: line });
     });
+  }
+
+  /** Status and signal of the end. */
+  get exited(): Promise<unknown[]> {
+    return this.#exit;
   }
 
   get pid(): number {

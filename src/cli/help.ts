@@ -42,6 +42,8 @@ export function serveHelp(): string {
     "The process:",
     ...optionRows(PROCESS_OPTIONS),
     "",
+    "Sockets that systemd passes on (LISTEN_FDS) are taken by their names: docs/systemd.md.",
+    "",
     "Example:",
     "  bit33 serve --vm guest-cid=3,socket=/run/vm3.sock,uds-path=/run/vm3.vsock,iotlb=on \\",
     "              --vm guest-cid=4,socket=/run/vm4.sock,uds-path=/run/vm4.vsock,queue-size=256",

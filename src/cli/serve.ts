@@ -8,9 +8,11 @@
 import { siblingsOf } from "../device/config/siblings.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import type { RunningDevice, StartOptions } from "../device/device.js";
+import type { GivenSocket } from "../device/given-sockets.js";
 import { createLogger, type Logger, lineSink } from "../log/logger.js";
 import type { LineOutput } from "../log/output.js";
 import { hasSwitch } from "./options.js";
+import { assignSockets, takePassedSockets } from "./serve/activation.js";
 import { unwaitingLogOutput } from "./serve/log-output.js";
 import { Surroundings } from "./serve/surroundings.js";
 import { becomeUser } from "./serve/user.js";
@@ -72,6 +74,8 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
   const request = await readServeRequest(argv);
   const { configs, fd, logLevel, logFormat, isolate, confine, user } = request;
   const log = createLogger({ level: logLevel, sink: lineSink(logFormat, dependencies.logOutput) });
+  const passed = takePassedSockets(process.env, process.pid);
+  const given = assignSockets(passed, configs);
   // Before the start, so that a signal during it is not lost.
   const stop = dependencies.waitForStop();
   const surroundings = await Surroundings.prepare(request);
@@ -83,9 +87,11 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
       isolate,
       confine,
       standing,
+      given,
       ...(user === undefined ? {} : { claimed: () => becomeUser(user) }),
       ...(fd === undefined ? {} : { fd }),
     });
+    if (passed.length > 0) logPassed(log, passed);
     for (const config of configs) logListening(log, config, fd);
     warnOfSiblings(log, configs);
     await surroundings.start(device, log, (config) => logListening(log, config, undefined));
@@ -110,6 +116,12 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
   const status = await Promise.race([stopped, endedByItself]);
   await surroundings.close();
   return status;
+}
+
+function logPassed(log: Logger, passed: readonly GivenSocket[]): void {
+  const names = passed.map(({ name }) => name).join(", ");
+  const message = `the service manager has passed ${passed.length} sockets on`;
+  log.log({ event: "sockets-passed", message, fields: { names } });
 }
 
 function logListening(log: Logger, config: VmConfig, fd: number | undefined): void {

@@ -41,6 +41,8 @@ export type ConfigErrorCode =
   /** `--fd` together with something that it excludes. */
   | "fd-conflict"
   | "fd-unusable"
+  /** The service manager passes a socket by a name that means nothing, or one too many. */
+  | "socket-name-unknown"
   | "file-unreadable"
   | "file-unwritable"
   /** Two profiles of one kind and name, which could not be told apart. */

@@ -6,19 +6,15 @@ import { StartError } from "../config/errors.js";
 import { landlockVersion } from "../linux/landlock.js";
 import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
-import { Fleet } from "./fleet.js";
+import { Fleet, type SocketSources } from "./fleet.js";
 import type { VmReport } from "./metrics/figures.js";
 
-export interface StartOptions {
+export interface StartOptions extends SocketSources {
   readonly log: Logger;
-  /** An inherited vhost-user socket, listening or connected, in place of the only VM's `socketPath`. */
-  readonly fd?: number;
   /** Whether each VM's device runs in a thread (the default) or in a process of its own. */
   readonly isolate?: "thread" | "process";
   /** Whether those processes are confined with Landlock: `auto` (the default) if the kernel can. */
   readonly confine?: "auto" | "on" | "off";
-  /** Called once the sockets of the first VMs are made, and before any device runs. What it throws ends the start. */
-  readonly claimed?: () => void;
   /** Goes on serving when no VM is left, since others may be added. */
   readonly standing?: boolean;
 }
@@ -45,11 +41,11 @@ export interface RunningDevice {
  */
 export async function startDevice(
   configs: readonly VmConfig[],
-  { log, fd, claimed, isolate = "thread", confine = "auto", standing = false }: StartOptions,
+  { log, isolate = "thread", confine = "auto", standing = false, ...from }: StartOptions,
 ): Promise<RunningDevice> {
   const confined = isolate === "process" && confine !== "off" && mayConfine(log, confine === "on");
   const fleet = new Fleet({ log, isolate, confined, standing });
-  await fleet.add(configs, fd, claimed);
+  await fleet.add(configs, from);
   return fleet;
 }
 

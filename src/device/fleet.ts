@@ -11,6 +11,7 @@ import { DeviceProcess } from "./device-process.js";
 import type { DeviceRunner } from "./device-runner.js";
 import { DeviceThread } from "./device-thread.js";
 import { CommandRunner } from "./forward/command-runner.js";
+import type { GivenSockets } from "./given-sockets.js";
 import type { VmReport } from "./metrics/figures.js";
 import { claimSockets, releaseSockets, removeSocketFiles, type VmSockets } from "./vm-sockets.js";
 
@@ -21,6 +22,16 @@ export interface FleetOptions {
   readonly confined: boolean;
   /** Goes on without any VM, since others may be added. */
   readonly standing: boolean;
+}
+
+/** Where sockets come from that are not made here, and what follows when all are there. */
+export interface SocketSources {
+  /** The VMM's socket of the only VM. */
+  readonly fd?: number;
+  /** Those that the service manager has made, by CID. */
+  readonly given?: ReadonlyMap<number, GivenSockets>;
+  /** Called once the sockets are made, and before a device runs. What it throws ends the start. */
+  readonly claimed?: () => void;
 }
 
 interface Member {
@@ -57,10 +68,11 @@ export class Fleet {
    * Starts a device for each configuration (already checked against each other and against those that are served).
    * All or none: rejects with `StartError` if one cannot be started.
    */
-  async add(configs: readonly VmConfig[], inheritedFd?: number, claimed?: () => void): Promise<void> {
+  async add(configs: readonly VmConfig[], from: SocketSources = {}): Promise<void> {
+    const { fd, given, claimed } = from;
     const sockets: VmSockets[] = [];
     try {
-      for (const config of configs) sockets.push(claimSockets(config, inheritedFd));
+      for (const config of configs) sockets.push(claimSockets(config, fd, given?.get(config.guestCid)));
       claimed?.();
     } catch (error) {
       sockets.forEach(releaseSockets);

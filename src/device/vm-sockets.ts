@@ -16,6 +16,7 @@ import {
 } from "./claim-socket.js";
 import { describeSource, type Listen } from "./config/forwards.js";
 import { SEQPACKET_SUFFIX, type VmConfig } from "./config/vm-config.js";
+import { type GivenSocket, type GivenSockets, takeStream, takeUnix } from "./given-sockets.js";
 import type { VmmSocket } from "./vm-device.js";
 
 export interface ListenSocket {
@@ -32,12 +33,16 @@ export interface VmSockets {
   readonly seqpacketFd: number | undefined;
   /** Sockets that stand for ports of the guest. */
   readonly listens: readonly ListenSocket[];
-  /** Those of them that have files. */
+  /** Those of them whose files were made here. */
   readonly claimed: readonly ClaimedSocket[];
 }
 
 /** Throws `StartError`, and leaves nothing behind, if one of them cannot be had. */
-export function claimSockets(config: VmConfig, inheritedFd: number | undefined): VmSockets {
+export function claimSockets(
+  config: VmConfig,
+  inheritedFd: number | undefined,
+  given: GivenSockets = { listens: [] },
+): VmSockets {
   const claimed: ClaimedSocket[] = [];
   const claim = (path: string, options?: ClaimOptions): number => {
     const socket = claimSocket(path, options);
@@ -47,12 +52,21 @@ export function claimSockets(config: VmConfig, inheritedFd: number | undefined):
   const { socketPath, udsPath, udsMode: mode, udsGroup: gid } = config;
   const listens: ListenSocket[] = [];
   try {
+    const take = (from: GivenSocket | undefined, path: string, options?: ClaimOptions) =>
+      from === undefined ? claim(path, options) : takeUnix(from, path, options?.type);
     const vmm =
-      socketPath === undefined ? inherited(inheritedFd) : { fd: claim(socketPath), listening: true };
-    const hybridFd = claim(udsPath, { mode, gid });
+      socketPath === undefined
+        ? inherited(inheritedFd)
+        : { fd: take(given.vmm, socketPath), listening: true };
+    const hybridFd = take(given.hybrid, udsPath, { mode, gid });
+    const seqpacketPath = `${udsPath}${SEQPACKET_SUFFIX}`;
     const seqpacketFd = config.seqpacket
-      ? claim(`${udsPath}${SEQPACKET_SUFFIX}`, { type: SOCK_SEQPACKET, mode, gid })
+      ? take(given.seqpacket, seqpacketPath, { type: SOCK_SEQPACKET, mode, gid })
       : undefined;
+    for (const socket of given.listens) {
+      const { fd, guestPort } = socket;
+      listens.push({ fd, guestPort, at: takeStream(socket) });
+    }
     for (const { source, guestPort } of config.listens) {
       if (source.kind === "unix") {
         const fd = claim(source.path, { mode, gid });

@@ -13,6 +13,7 @@ const PATH_OFFSET = 2;
 const SOCK_CLOEXEC = 0o2000000;
 const SOCK_NONBLOCK = 0o4000;
 const SOL_SOCKET = 1;
+const SO_TYPE = 3;
 const SO_SNDBUF = 7;
 const SO_DOMAIN = 39;
 const SO_ACCEPTCONN = 30;
@@ -153,6 +154,11 @@ function socketOption(fd: number, option: number): number {
 /** True if `fd` is a socket that listens, false if it is a connected one; throws if it is no socket. */
 export function isListening(fd: number): boolean {
   return socketOption(fd, SO_ACCEPTCONN) !== 0;
+}
+
+/** SOCK_STREAM, SOCK_SEQPACKET or another. */
+export function socketType(fd: number): number {
+  return socketOption(fd, SO_TYPE);
 }
 
 /** Whether it is a Unix socket, not a TCP one. */

@@ -17,6 +17,10 @@ export const EVENTS = {
     level: "info",
     text: "The device of one VM is ready: its vhost-user socket accepts a VMM, and its host socket accepts programs. Logged once for each VM at start.",
   },
+  "sockets-passed": {
+    level: "info",
+    text: "The service manager has made sockets and passed them on (LISTEN_FDS); the record has their names. Logged once at start.",
+  },
   "listen-served": {
     level: "info",
     text: "A socket of the host stands for a port of the guest (`--listen`): the record has its address, with the port that it got where 0 was asked for. Logged once for each at start, or when its VM is added.",
