@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import fc from "fast-check";
 import { ConnectionJournal, journalBytes, LEAST_TABLE_WORDS } from "./connection-journal.js";
 
 const STREAM = 1;
@@ -58,6 +59,17 @@ describe("the journal of connections", () => {
     journal.add(800, 4, STREAM);
     assert.deepEqual(lostIn(words), ["800 2 1", "800 4 1"]);
   });
+
+  it("with any content at all gives at most what it has room for", () =>
+    fc.assert(
+      fc.property(fc.uint32Array({ minLength: 4 + 4 * 5, maxLength: 4 + 4 * 5 }), (content) => {
+        const words = memoryFor(5);
+        new ConnectionJournal(words, 1);
+        words.set(content.subarray(4), 4);
+        const { lost } = new ConnectionJournal(words, 2);
+        assert.equal(lost.length, [4, 8, 12, 16, 20].filter((at) => content[at] !== 0).length);
+      }),
+    ));
 
   it("does not believe memory that is none: other content, another version, another size", () => {
     const words = memoryFor(2);

@@ -129,6 +129,31 @@ describe("an inflight region", () => {
     assert.equal(device.replayed, false);
   });
 
+  it("with any content at all breaks nothing", () =>
+    fc.assert(
+      fc.property(
+        fc.uint8Array({ minLength: inflightBytes(SIZE), maxLength: inflightBytes(SIZE) }),
+        fc.boolean(),
+        (bytes, isOurs) => {
+          const ring = new Ring();
+          for (const step of ["offer", "offer", "pop", "push", "publish", "offer"] as const) ring[step]();
+          const region = new Uint8Array(ring.region);
+          // With the right version and size in front, the rest is looked at.
+          region.set(isOurs ? bytes.subarray(16) : bytes, isOurs ? 16 : 0);
+          ring.device = new SplitDeviceQueue(ring.rig.deviceSetup);
+          ring.device.inflight = new InflightRing(ring.region, 0, SIZE);
+          const chain = new Chain();
+          for (const head of ring.offered.slice(ring.returned.length)) {
+            assert.equal(ring.device.pop(chain), Pop.CHAIN);
+            assert.equal(chain.head, head);
+            ring.device.push(head, 0);
+          }
+          ring.publish();
+          assert.deepEqual(ring.returned, ring.offered);
+        },
+      ),
+    ));
+
   it("of another size, or never used, is empty", () => {
     const region = new ArrayBuffer(inflightBytes(2 * SIZE));
     const wider = new InflightRing(region, 0, 2 * SIZE);

@@ -157,6 +157,19 @@ describe("CONNECT on the hybrid socket", { timeout: SUITE_TIMEOUT_MS }, () => {
     }
   });
 
+  it("closes a client that has not sent its line in the time that is set", async () => {
+    const alone = await Rig.start({ handshakeTimeoutMs: 50 });
+    try {
+      const socket = await alone.open();
+      socket.write("CONNECT 20");
+      assert.equal((await readToEnd(socket).catch(() => "")).toString(), "");
+      await alone.until(() => alone.events("handshake-failed").length > 0, "the log line");
+      assert.equal(alone.events("handshake-failed")[0].message, "no CONNECT line within 50 ms");
+    } finally {
+      await alone.close();
+    }
+  });
+
   it("keeps reading other clients while one dawdles", async () => {
     const slow = await rig.open();
     slow.write("CONNECT 20");
