@@ -191,9 +191,13 @@ export class RawGuest {
 
   /** Waits until it is so, as QEMU does (`vhost_user_set_vring_enable`). */
   enableRing({ index }: RawQueue<unknown>, enabled: boolean): void {
-    // Without bit 30 rings are enabled from the start, and there is no such message.
-    if (!has(this.acknowledged, F.PROTOCOL_FEATURES)) return;
     const { session } = this;
+    // Without bit 30 rings are enabled from the start, and there is no such message: a question that is answered behind
+    // those before it is all that can be waited for.
+    if (!has(this.acknowledged, F.PROTOCOL_FEATURES)) {
+      session.getFeatures();
+      return;
+    }
     const { needReply } = session;
     session.needReply = true;
     session.setVringEnable(index, enabled);

@@ -27,6 +27,7 @@ export const readings: Readonly<Record<string, string>> = {
   "rings.no-interrupt-flag":
     "the rule is a SHOULD: the flag is not looked at, which costs interrupts and breaks nothing.",
   "rings.no-kick": "a ring without a kick eventfd is never looked at: polling is not implemented.",
+  "rings.stop-in-mid-stream": "the same as rings.stopped-is-left-alone, which has the reason.",
   "rings.stopped-is-left-alone":
     "data comes from the host while the rings are stopped. Its event makes the worker look at a queue that is not ready, " +
     "which it takes for fatal: it ends, and nothing is processed any more after the restart. `stop` and `cont` of a QEMU whose guest is being " +

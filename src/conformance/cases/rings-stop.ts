@@ -62,10 +62,12 @@ export const RING_STOP_CASES: readonly ConformanceCase[] = [
       const { guest: connection, host } = await join(context, guest);
       const toGuest = noise(400_000);
       const toHost = noise(400_000);
-      host.write(toGuest);
-      for (let at = 0; at < toHost.length; at += 40_000) {
-        await connection.write(toHost.subarray(at, at + 40_000));
-        guest.resume(guest.stop());
+      const step = 20_000;
+      for (let at = 0; at < toHost.length; at += step) {
+        await connection.write(toHost.subarray(at, at + step));
+        const bases = guest.stop();
+        host.write(toGuest.subarray(at, at + step));
+        guest.resume(bases);
         guest.kickAll();
       }
       context.expect.sameBytes(await host.read(toHost.length), toHost, "the host gets everything once");
