@@ -180,8 +180,8 @@ const region = {
   mmapOffset: 0n,
 };
 
-/** MQ, LOG_SHMFD, REPLY_ACK, BACKEND_REQ, CONFIG, RESET_DEVICE, CONFIGURE_MEM_SLOTS, STATUS, DEVICE_STATE. */
-const PROTOCOL_FEATURES = [0, 1, 3, 5, 9, 13, 15, 16, 19].reduce(
+/** MQ, LOG_SHMFD, REPLY_ACK, BACKEND_REQ, CONFIG, INFLIGHT_SHMFD, RESET_DEVICE, CONFIGURE_MEM_SLOTS, STATUS, DEVICE_STATE. */
+const PROTOCOL_FEATURES = [0, 1, 3, 5, 9, 12, 13, 15, 16, 19].reduce(
   (word, bit) => word | (1n << BigInt(bit)),
   0n,
 );
@@ -243,8 +243,14 @@ function seeds(): Uint8Array[] {
     ...message("SET_DEVICE_STATE_FD", { kind: "deviceState", direction: 0, phase: 0 }, "socket"),
     ...message("CHECK_DEVICE_STATE"),
   ];
+  const inflight = { kind: "inflight", padded: true, mmapOffset: 0n, queueCount: 2, queueSize: 8 } as const;
+  const takeUp = [
+    ...message("GET_INFLIGHT_FD", { ...inflight, mmapSize: 0n }),
+    ...message("SET_INFLIGHT_FD", { ...inflight, mmapSize: 8192n, mmapOffset: 0x100000n }, "memory"),
+  ];
   return [
     [0, ...negotiation(VERSION_1_AND_30), ...addRegion, ...plain("user-rings"), ...use, ...stop()],
+    [0, ...negotiation(VERSION_1_AND_30), ...addRegion, ...takeUp, ...plain("user-rings"), ...use, ...stop()],
     [2, ...negotiation(VERSION_1_AND_30), ...table, ...plain("user-rings"), ...use, ...table, ...use],
     [
       ...[1, ...negotiation(WITH_BIT_33), ...addRegion, ...plain("iova"), ...useIova],
