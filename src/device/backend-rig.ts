@@ -57,6 +57,9 @@ export class ListQueue implements DeviceQueue {
   outcome: Outcome = Outcome.OK;
   missFrom = Number.POSITIVE_INFINITY;
   nextAvail: number;
+  /** So many chains, the first ones, had been taken by a back-end before. */
+  replays = 0;
+  replayed = false;
   readonly #base: number;
 
   constructor(
@@ -76,6 +79,7 @@ export class ListQueue implements DeviceQueue {
     if (at >= this.chains.length) return Pop.EMPTY;
     if (at >= this.missFrom) return Pop.MISS;
     const { readable, writable } = this.chains[at];
+    this.replayed = at < this.replays;
     chain.head = this.nextAvail++;
     fill(chain.readable, readable);
     fill(chain.writable, writable);

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { Outcome } from "../memory/address.js";
 import { F, mask } from "../virtio/index.js";
 import { HEADER_BYTES, Op } from "../vsock/header.js";
-import { openDescriptors } from "../vsock/switch-rig.js";
+import { GUEST_CID, openDescriptors } from "../vsock/switch-rig.js";
 import { BackendRig, ListBackendQueue, ListQueue, WINDOW_BYTES } from "./backend-rig.js";
 
 const RX = 0;
@@ -43,6 +43,22 @@ describe("packets on the transmit queue", () => {
     assert.deepEqual(rig.heard(rx), Array(86).fill("RESPONSE"));
     assert.ok(tx.queue.used.every(({ writtenBytes }) => writtenBytes === 0));
     assert.equal(rig.vsock.connectionCount, 86);
+  });
+
+  it("that a device before had taken, and not returned, are not done again, and the guest hears that", () => {
+    const rx = rig.start(RX);
+    const tx = rig.start(TX);
+    for (let index = 0; index < 8; index++) rig.offer(rx);
+    tx.queue.replays = 4;
+    rig.send(tx, { op: Op.REQUEST, srcPort: 1 });
+    rig.send(tx, { op: Op.RW, len: 1, srcPort: 2 }, { bytes: HEADER_BYTES + 1 });
+    rig.send(tx, { op: Op.RST, srcPort: 3 });
+    rig.send(tx, { op: Op.REQUEST, srcPort: 4, srcCid: GUEST_CID + 1 });
+    rig.send(tx, { op: Op.REQUEST, srcPort: 5 });
+    rig.kick(tx);
+    assert.deepEqual(rig.heard(rx), ["RST", "RST", "RESPONSE"]);
+    assert.equal(rig.endpoints.calls, 1);
+    assert.equal(tx.queue.published, 5);
   });
 
   it("shorter than their header, or than it says, break the ring and nothing else", () => {
