@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { describe, it, type TestContext } from "node:test";
+import { assertSame, noise } from "./device/rig.js";
+import { HostMessages } from "./host-messages.js";
 import { run, SERVE_TIMEOUT_MS, ServeRig } from "./serve-rig.js";
 
 async function started(t: TestContext, cids: readonly number[], ...options: string[]): Promise<ServeRig> {
@@ -239,6 +241,35 @@ describe("bit33 serve --isolate process", { timeout: SERVE_TIMEOUT_MS }, () => {
     const page = await samples(String((await rig.logged("metrics-served")).url));
     assert.equal(page.get('bit33_bytes_total{vm="3",direction="from_guest"}'), 50_000);
     assert.ok((page.get('bit33_device_resident_memory_bytes{vm="4"}') ?? 0) > 0);
+  });
+
+  it("serves seqpacket sockets both ways, whole messages each", async (t) => {
+    const rig = await started(t, [3], ...options);
+    const machine = rig.boot(3);
+    // The driver runs once it has moved something.
+    await rig.exchange(machine, 3, 1000);
+    const { driver } = machine;
+    const udsPath = rig.path("vm3.vsock");
+    const guestListener = driver.listenSeqpacket(7);
+    const toGuest = await HostMessages.connect(udsPath, 7);
+    const atGuest = await guestListener.accept();
+    const hostListener = HostMessages.listen(udsPath, 8);
+    const fromGuest = await driver.connectSeqpacket(8);
+    const atHost = await hostListener.accept();
+    for (const [guest, host] of [
+      [atGuest, toGuest],
+      [fromGuest, atHost],
+    ] as const) {
+      for (const message of [noise(10), noise(100_000)]) {
+        await host.send(message);
+        assertSame((await guest.readMessage())?.bytes ?? assert.fail(), message, "what the guest got");
+        await guest.write(message);
+        assertSame(await host.receive(), message, "what the host got");
+      }
+      host.close();
+      await guest.close();
+    }
+    hostListener.close();
   });
 
   it("goes on with the others when one dies, says so, and starts it again", async (t) => {

@@ -6,6 +6,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import { findSshd, sshdFolder } from "../sshd.js";
 import { type CpioEntry, writeCpio } from "./cpio.js";
 import { collectModules, extractVmlinux, type ModuleList, moduleFolderOf, wantedModules } from "./modules.js";
 import type { KernelSeries, Prepared, PreparedKernel } from "./paths.js";
@@ -41,6 +42,7 @@ const needed = [
   { package: "debian-archive-keyring", present: () => existsSync(keyring) },
   // Not for the guests: what reads captures, and what writes traces.
   { package: "tshark", present: () => findProgram("tshark") !== undefined },
+  { package: "openssh-client", present: () => findProgram("ssh") !== undefined },
   { package: "strace", present: () => findProgram("strace") !== undefined },
 ];
 
@@ -287,6 +289,17 @@ function prepareKernels(update: boolean): KernelFiles[] {
   return kernelSeries.map((series) => (update ? undefined : keptKernel(series)) ?? fetchKernel(apt, series));
 }
 
+/** Unpacked and not installed: installing it would start a daemon that listens. */
+function fetchSshd(): void {
+  if (findSshd() !== undefined) return;
+  say("fetching openssh-server, to unpack it");
+  mkdirSync(sshdFolder, { recursive: true });
+  run("apt-get", ["download", "openssh-server", "libwrap0"], sshdFolder);
+  for (const name of readdirSync(sshdFolder)) {
+    if (name.endsWith(".deb")) run("dpkg-deb", ["--extract", name, "."], sshdFolder);
+  }
+}
+
 function main(): void {
   if (process.platform !== "linux" || process.arch !== "x64") {
     throw new SetupError("the test guests need an x86-64 Linux host");
@@ -294,6 +307,7 @@ function main(): void {
   mkdirSync(vmFolder, { recursive: true });
   rmSync(readyFile, { force: true });
   installPackages();
+  fetchSshd();
   const kernels = prepareKernels(process.argv.includes("--update"));
   const programs = Object.entries(guestPrograms).map(([name, source]) => compileProgram(name, source));
   for (const kernel of kernels) writeInitrd(kernel, programs);
