@@ -1,7 +1,7 @@
 /**
  * Timers of one event loop. A device uses a handful of distinct delays for thousands of connections, so timers of
  * the same delay form a queue that is in order of deadline by itself: starting one takes a look at each delay in use,
- * cancelling constant time, and neither allocates.
+ * cancelling constant time, and neither allocates but for a delay that is new.
  */
 import { performance } from "node:perf_hooks";
 import { LinkedList, Place } from "./linked-list.js";
