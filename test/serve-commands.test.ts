@@ -80,8 +80,9 @@ for (const isolate of ["thread", "process"]) {
 
     it("is killed with all of its processes when the guest resets the connection", async (t) => {
       const stubborn = `trap "" TERM; ${SLEEPERS}`;
-      const { rig, machine } = await served(t, [SLEEPERS, stubborn], "--isolate", isolate);
-      for (const port of [0, 1]) {
+      const stubbornChild = `sh -c 'trap "" TERM; sleep 1000; :' & echo $$ $!; wait`;
+      const { rig, machine } = await served(t, [SLEEPERS, stubborn, stubbornChild], "--isolate", isolate);
+      for (const port of [0, 1, 2]) {
         const guest = await machine.driver.connect(port);
         const pids = await firstNumbers(guest);
         assert.equal(pids.filter(exists).length, 2);

@@ -2,10 +2,9 @@
  * Starts and stops the devices of one process, from its main thread. How they are kept is `fleet.ts`'s business, what a
  * device does its Worker's (`worker.ts`).
  */
-import { StartError } from "../config/errors.js";
-import { landlockVersion } from "../linux/landlock.js";
 import type { Logger } from "../log/logger.js";
 import type { VmConfig } from "./config/vm-config.js";
+import { mayConfine } from "./confinement.js";
 import { Fleet, type SocketSources } from "./fleet.js";
 import type { VmReport } from "./metrics/figures.js";
 
@@ -47,14 +46,4 @@ export async function startDevice(
   const fleet = new Fleet({ log, isolate, confined, standing });
   await fleet.add(configs, from);
   return fleet;
-}
-
-/** Whether the kernel can confine. If not, that is the end if it `must`, and is logged otherwise. */
-function mayConfine(log: Logger, must: boolean): boolean {
-  if (landlockVersion() > 0) return true;
-  const problem = "this kernel has no Landlock, or it is switched off (lsm= on its command line)";
-  if (must) throw new StartError("confinement-missing", "--confine", `${problem}; leave the option out`);
-  const message = `${problem}: the processes of VMs may open whatever this user may`;
-  log.log({ event: "not-confined", message });
-  return false;
 }

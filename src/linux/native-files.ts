@@ -10,9 +10,12 @@ export function programFiles(): string[] {
   return [...new Set(paths)].filter((path) => path.startsWith("/") && existsSync(path));
 }
 
-/** The packages among which the native binding lies. */
+/**
+ * The outermost folder of packages in which the native binding lies: its parts may be links to others there, as some
+ * package managers have it.
+ */
 export function bindingPackages(): string {
   const binding = realpathSync(createRequire(import.meta.url).resolve("koffi"));
   const folder = "/node_modules/";
-  return binding.slice(0, binding.lastIndexOf(folder) + folder.length);
+  return binding.slice(0, binding.indexOf(folder) + folder.length);
 }

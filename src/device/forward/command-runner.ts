@@ -7,12 +7,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
-import { createInterface } from "node:readline";
 import { limited } from "../../log/limited.js";
 import type { Logger } from "../../log/logger.js";
 import type { VmConfig } from "../config/vm-config.js";
 import { type CommandRequest, MOST_COMMANDS } from "./command-request.js";
 import type { CommandRequester } from "./commands.js";
+import { SaidLines } from "./said-lines.js";
 
 /** A command whose connection has ended in good order has read the end of its input; so long may it still take. */
 export const LINGER_MS = 10_000;
@@ -80,14 +80,18 @@ export class CommandRunner implements CommandRequester {
     if (!(child.stderr instanceof Socket)) return;
     // What a command leaves in the background may keep it open; this program need not wait for that.
     child.stderr.unref();
-    createInterface(child.stderr).on("line", (line) => {
-      const message = `${command}: ${line.slice(0, LONGEST_SAID)}`;
-      this.#log.log({ event: "command-said", message, fields: { port: hostPort, guestPort } });
+    const said = new SaidLines(LONGEST_SAID, (line) => {
+      const fields = { port: hostPort, guestPort };
+      this.#log.log({ event: "command-said", message: `${command}: ${line}`, fields });
     });
+    child.stderr.on("data", (bytes: Buffer) => said.write(bytes));
+    child.stderr.on("end", () => said.end());
   }
 
   #ended(id: number, running: Running, status: number | null, signal: NodeJS.Signals | null): void {
-    if (status !== 0 && !running.isTerminated) {
+    // What the shell had started has no leader any more. Nobody else can have the number of a group that there is.
+    if (running.isTerminated) signalGroup(running.child, "SIGKILL");
+    else if (status !== 0) {
       const how = signal === null ? `ended with status ${status}` : `was ended by ${signal}`;
       this.#log.log({ event: "command-ended", message: `${running.command}: ${how}` });
     }
@@ -134,12 +138,11 @@ export class CommandRunner implements CommandRequester {
   }
 }
 
-/** The leader has not been waited for, so the number is still its own. */
 function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   if (pid === undefined) return;
   try {
     process.kill(-pid, signal);
   } catch {
-    // It ends just now.
+    // There is none left.
   }
 }
