@@ -334,10 +334,20 @@ function seed(kind: number): Uint8Array {
   );
 }
 
+/** A queue of one descriptor, which the driver offers again while the device holds it, and then once more. */
+function greedy(kind: number): Uint8Array {
+  const chain = [DESCRIPTOR, 0, 0, 0x30, 44, 0, 0, 0, OFFER, 0];
+  const first = (kind & 1) !== 0 ? [0, 0x80] : [0, 0];
+  return Uint8Array.of(
+    ...[kind, 0, ...first, 0, PREPARE],
+    ...[...chain, POP, ...chain, POP, PUSH, 0, 9, 0, PUBLISH, ...chain, POP],
+  );
+}
+
 export const rings: Target = {
   name: "rings",
   about: "split and packed queues over memory that a hostile driver writes",
   mostBytes: 400,
-  seeds: Array.from({ length: 16 }, (_, kind) => seed(kind)),
+  seeds: Array.from({ length: 16 }, (_, kind) => [seed(kind), greedy(kind)]).flat(),
   run,
 };
