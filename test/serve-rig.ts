@@ -77,6 +77,8 @@ export class ServeRig {
   environment: NodeJS.ProcessEnv = {};
   /** What each VM is served with beside its CID and paths: "max-connections=50". */
   vmSettings: readonly string[] = [];
+  /** Groups of VMs, by CID; a VM that is not in it names none. */
+  groups: Readonly<Record<number, string>> = {};
   /** A command that runs the command after it, as `prlimit` does. */
   prefix: readonly string[] = [];
   /** Where its log goes, instead of to `log`: a descriptor, or a socket that nobody reads. */
@@ -90,9 +92,19 @@ export class ServeRig {
     return join(this.directory, name);
   }
 
-  vmOption(cid: number): string {
+  #settings(cid: number): string[] {
     const paths = [`socket=${this.path(`vm${cid}.sock`)}`, `uds-path=${this.path(`vm${cid}.vsock`)}`];
-    return [`guest-cid=${cid}`, ...paths, ...this.vmSettings].join(",");
+    const groups = this.groups[cid] === undefined ? [] : [`groups=${this.groups[cid]}`];
+    return [`guest-cid=${cid}`, ...paths, ...groups, ...this.vmSettings];
+  }
+
+  vmOption(cid: number): string {
+    return this.#settings(cid).join(",");
+  }
+
+  /** Asks the control socket to add a VM. */
+  add(cid: number): Promise<Finished> {
+    return this.ctl("add", ...this.#settings(cid).map((setting) => `--${setting}`));
   }
 
   /** Starts `bit33 serve` with a VM for each CID, and waits until all of them listen, and the control socket if one is asked for. */

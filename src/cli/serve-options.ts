@@ -18,6 +18,7 @@ import {
   type VmSettings,
   VmSettingsBuilder,
 } from "../device/config/settings.js";
+import { ISOLATIONS, type Isolation } from "../device/config/siblings.js";
 import { readChoice, readNumber, readPath } from "../device/config/values.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import { LOG_FORMATS, type LogFormat } from "../log/format.js";
@@ -44,10 +45,6 @@ export const MANY_VMS_OPTIONS = {
   },
   config: { argument: "FILE", help: "YAML file with a list `vms:` of such keys" },
 } as const satisfies OptionTable;
-
-/** A thread shares the process's memory with the other VMs' devices. */
-export const ISOLATIONS = ["thread", "process"] as const;
-export type Isolation = (typeof ISOLATIONS)[number];
 
 /** By Landlock; `auto`: if the kernel has it. */
 export const CONFINES = ["auto", "on", "off"] as const;

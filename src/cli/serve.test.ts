@@ -88,22 +88,6 @@ describe("bit33 serve", () => {
     );
   });
 
-  it("warns once of VMs that share a group, since they cannot reach each other yet", async () => {
-    const around = new Surroundings();
-    around.signal = Promise.resolve("SIGTERM");
-    const vm = (cid: number, groups: string) =>
-      `--vm=guest-cid=${cid},socket=${socket}${cid},uds-path=${udsPath}${cid},groups=${groups}`;
-    assert.equal(
-      await serveCommand([vm(3, "a"), vm(4, "b+a"), vm(5, "default"), "--log-format=json"], around),
-      0,
-    );
-    const warnings = around.logged.map((line) => JSON.parse(line)).filter(({ level }) => level === "warn");
-    assert.equal(warnings.length, 1);
-    const [{ event, vm: about, message, cids, groups }] = warnings;
-    assert.deepEqual([event, about, cids, groups], ["siblings-not-served", undefined, "3, 4", "a"]);
-    assert.match(message, /^VMs 3, 4 share groups \(a\), but guest-to-guest traffic is not implemented yet/);
-  });
-
   it("ends with 0 when the device ends, as an inherited connection does", async () => {
     const around = new Surroundings();
     around.closed = Promise.resolve();
@@ -166,7 +150,7 @@ describe("bit33 serve", () => {
       assert.ok(help.includes(option), option);
     }
     assert.ok(!help.includes("forward-"));
-    assert.match(help, /--groups .*guest-to-guest traffic is not implemented yet/);
+    assert.match(help, /--groups .*reach each other by CID/);
   });
 
   it("knows its version", async () => {

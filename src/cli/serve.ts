@@ -5,7 +5,6 @@
  * Must not know how a device works; it gets one function that starts them.
  */
 
-import { siblingsOf } from "../device/config/siblings.js";
 import type { VmConfig } from "../device/config/vm-config.js";
 import type { RunningDevice, StartOptions } from "../device/device.js";
 import type { GivenSocket } from "../device/given-sockets.js";
@@ -93,7 +92,6 @@ async function serve(argv: readonly string[], dependencies: ServeDependencies): 
     });
     if (passed.length > 0) logPassed(log, passed);
     for (const config of configs) logListening(log, config, fd);
-    warnOfSiblings(log, configs);
     await surroundings.start(device, log, (config) => logListening(log, config, undefined));
   } catch (error) {
     await surroundings.close();
@@ -137,18 +135,6 @@ function logListening(log: Logger, config: VmConfig, fd: number | undefined): vo
       iotlb,
       accessPlatform,
     },
-  });
-}
-
-/** Who asks for siblings must not find out by connections that are refused. */
-function warnOfSiblings(log: Logger, configs: readonly VmConfig[]): void {
-  const siblings = siblingsOf(configs);
-  if (siblings === undefined) return;
-  const [cids, groups] = [siblings.cids.join(", "), siblings.groups.join("+")];
-  log.log({
-    event: "siblings-not-served",
-    message: `VMs ${cids} share groups (${groups}), but guest-to-guest traffic is not implemented yet: they cannot reach each other`,
-    fields: { cids, groups },
   });
 }
 

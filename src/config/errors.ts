@@ -52,6 +52,8 @@ export type ConfigErrorCode =
   | "file-shape"
   /** Two values that exclude each other. */
   | "value-conflict"
+  /** A VM that would be a sibling of VMs which run apart from each other, or in a process that takes none in. */
+  | "siblings-apart"
   /** A CID that none of the VMs served has. */
   | "vm-unknown"
   /** A name that no feature bit bears. */

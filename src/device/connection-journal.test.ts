@@ -20,12 +20,12 @@ describe("the journal of connections", () => {
   it("keeps a connection until the guest knows that it is gone: at once, or when a reset was published", () => {
     const words = memoryFor(8);
     const journal = new ConnectionJournal(words, 1);
-    journal.add(800, 1025, STREAM);
-    journal.add(2 ** 32 - 2, 1026, SEQPACKET);
-    journal.add(801, 1027, STREAM);
+    journal.add(2, 800, 1025, STREAM);
+    journal.add(2, 2 ** 32 - 2, 1026, SEQPACKET);
+    journal.add(2, 801, 1027, STREAM);
     assert.deepEqual(lostIn(words), ["4294967294 1026 2", "800 1025 1", "801 1027 1"]);
-    journal.remove(800, 1025);
-    journal.told(801, 1027);
+    journal.remove(2, 800, 1025);
+    journal.told(2, 801, 1027);
     assert.deepEqual(lostIn(words), ["4294967294 1026 2", "801 1027 1"]);
     journal.settle();
     assert.deepEqual(lostIn(words), ["4294967294 1026 2"]);
@@ -33,30 +33,40 @@ describe("the journal of connections", () => {
     assert.deepEqual(lostIn(words), []);
   });
 
+  it("keeps connections of the same ports with the host and with siblings apart", () => {
+    const words = memoryFor(4);
+    const journal = new ConnectionJournal(words, 1);
+    journal.add(2, 800, 1025, STREAM);
+    journal.add(4, 800, 1025, SEQPACKET);
+    journal.remove(2, 800, 1025);
+    const { lost } = new ConnectionJournal(words.slice(), 99);
+    assert.deepEqual(lost, [{ type: SEQPACKET, farCid: 4, hostPort: 800, guestPort: 1025 }]);
+  });
+
   it("is taken over with its entries by another owner, which may add and remove, and by a third", () => {
     const words = memoryFor(4);
     const first = new ConnectionJournal(words, 1);
     assert.deepEqual(first.lost, []);
-    first.add(800, 1025, STREAM);
+    first.add(2, 800, 1025, STREAM);
     const second = new ConnectionJournal(words, 2);
-    assert.deepEqual(second.lost, [{ type: STREAM, hostPort: 800, guestPort: 1025 }]);
-    second.add(801, 1026, STREAM);
+    assert.deepEqual(second.lost, [{ type: STREAM, farCid: 2, hostPort: 800, guestPort: 1025 }]);
+    second.add(2, 801, 1026, STREAM);
     assert.deepEqual(new ConnectionJournal(words, 3).lost.length, 2);
     const third = new ConnectionJournal(words, 3);
     assert.deepEqual(third.lost, [], "its own");
-    third.remove(800, 1025);
-    third.remove(801, 1026);
+    third.remove(2, 800, 1025);
+    third.remove(2, 801, 1026);
     assert.deepEqual(lostIn(words), []);
   });
 
   it("takes the same connection once, and beyond its room none, without harm to the others", () => {
     const words = memoryFor(2);
     const journal = new ConnectionJournal(words, 1);
-    for (const guestPort of [1, 1, 2, 3]) journal.add(800, guestPort, STREAM);
+    for (const guestPort of [1, 1, 2, 3]) journal.add(2, 800, guestPort, STREAM);
     assert.deepEqual(lostIn(words), ["800 1 1", "800 2 1"]);
-    journal.remove(800, 3);
-    journal.remove(800, 1);
-    journal.add(800, 4, STREAM);
+    journal.remove(2, 800, 3);
+    journal.remove(2, 800, 1);
+    journal.add(2, 800, 4, STREAM);
     assert.deepEqual(lostIn(words), ["800 2 1", "800 4 1"]);
   });
 
@@ -73,7 +83,7 @@ describe("the journal of connections", () => {
 
   it("does not believe memory that is none: other content, another version, another size", () => {
     const words = memoryFor(2);
-    new ConnectionJournal(words, 1).add(800, 1, STREAM);
+    new ConnectionJournal(words, 1).add(2, 800, 1, STREAM);
     for (const at of [0, 1, 2]) {
       const other = words.slice();
       other[at]++;

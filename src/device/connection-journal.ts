@@ -6,12 +6,12 @@
 import type { LostConnection } from "../vsock/switch.js";
 
 const MAGIC = 0x62697433;
-const VERSION = 1;
+const VERSION = 2;
 /** Words of the header: what it is, its version, how many entries there is room for, and whose they are. */
 const AT = { magic: 0, version: 1, capacity: 2, owner: 3 } as const;
 const HEADER_WORDS = 4;
 /** Words of an entry. `type` (a `SocketType`) is 0 in one that is free. */
-const ENTRY = { type: 0, hostPort: 1, guestPort: 2 } as const;
+const ENTRY = { type: 0, hostPort: 1, guestPort: 2, farCid: 3 } as const;
 const ENTRY_WORDS = 4;
 
 /** A table has to have room for one connection at least. */
@@ -51,21 +51,27 @@ export class ConnectionJournal {
         this.#free.push(slot);
         continue;
       }
-      const entry = { type, hostPort: words[at + ENTRY.hostPort], guestPort: words[at + ENTRY.guestPort] };
-      this.#slots.set(keyOf(entry.hostPort, entry.guestPort), slot);
+      const entry = {
+        type,
+        farCid: words[at + ENTRY.farCid],
+        hostPort: words[at + ENTRY.hostPort],
+        guestPort: words[at + ENTRY.guestPort],
+      };
+      this.#slots.set(keyOf(entry.farCid, entry.hostPort, entry.guestPort), slot);
       found.push(entry);
     }
     this.lost = isOurs ? [] : found;
   }
 
   /** Beyond its capacity a connection is not noted. */
-  add(hostPort: number, guestPort: number, type: number): void {
-    const key = keyOf(hostPort, guestPort);
+  add(farCid: number, hostPort: number, guestPort: number, type: number): void {
+    const key = keyOf(farCid, hostPort, guestPort);
     if (this.#slots.has(key)) return;
     const slot = this.#free.pop();
     if (slot === undefined) return;
     this.#slots.set(key, slot);
     const at = HEADER_WORDS + ENTRY_WORDS * slot;
+    this.words[at + ENTRY.farCid] = farCid;
     this.words[at + ENTRY.hostPort] = hostPort;
     this.words[at + ENTRY.guestPort] = guestPort;
     // Last: a half-written entry is none.
@@ -73,13 +79,13 @@ export class ConnectionJournal {
   }
 
   /** The guest knows. */
-  remove(hostPort: number, guestPort: number): void {
-    this.#removeKey(keyOf(hostPort, guestPort));
+  remove(farCid: number, hostPort: number, guestPort: number): void {
+    this.#removeKey(keyOf(farCid, hostPort, guestPort));
   }
 
   /** The guest will know once the buffers that were filled are published: `settle`. */
-  told(hostPort: number, guestPort: number): void {
-    this.#told.push(keyOf(hostPort, guestPort));
+  told(farCid: number, hostPort: number, guestPort: number): void {
+    this.#told.push(keyOf(farCid, hostPort, guestPort));
   }
 
   /** Asked at every burst: allocates nothing if nobody was told. */
@@ -101,6 +107,6 @@ export class ConnectionJournal {
   }
 }
 
-function keyOf(hostPort: number, guestPort: number): string {
-  return `${hostPort} ${guestPort}`;
+function keyOf(farCid: number, hostPort: number, guestPort: number): string {
+  return `${farCid} ${hostPort} ${guestPort}`;
 }

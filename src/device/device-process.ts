@@ -1,5 +1,5 @@
 /**
- * One VM's device in a process of its own, as the main process sees it: starts the process (`process-entry.ts`), hands
+ * One VM's device, or those of siblings, in a process of their own, as the main process sees it: starts the process (`process-entry.ts`), hands
  * it the VM's sockets, passes its log records on, and starts it again when it dies. The main process keeps the listening
  * sockets open, so whoever connects meanwhile waits in their backlogs.
  *
@@ -10,12 +10,11 @@ import { closeSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { socketPair } from "../linux/unix-socket.js";
 import type { Logger } from "../log/logger.js";
-import type { VmConfig } from "./config/vm-config.js";
-import { type DeviceRunner, Questions, type RunnerFigures } from "./device-runner.js";
+import { type DeviceRunner, Endings, Questions, type RunnerFigures, type RunnerVm } from "./device-runner.js";
 import { obey } from "./forward/command-relay.js";
-import type { CommandRunner } from "./forward/command-runner.js";
+import type { CommandRequester } from "./forward/commands.js";
 import type { ConfinedStart, FromProcess, ToProcess } from "./process-messages.js";
-import { descriptorsOf, type VmSockets } from "./vm-sockets.js";
+import { descriptorsOf } from "./vm-sockets.js";
 import { levelOf } from "./worker-thread.js";
 
 /** The delay doubles with each death, up to the longest; a process that has served so long begins anew. */
@@ -26,56 +25,55 @@ const PROVEN_AFTER_MS = 60_000;
 /** A device that was asked to end does so in milliseconds; one that does not is killed. */
 const STOP_TIMEOUT_MS = 5000;
 
+/** Takes what was on its way for a VM that is gone. */
+const NOBODY: CommandRequester = { start: ({ fd }) => closeSync(fd), over: () => {} };
+
 export class DeviceProcess implements DeviceRunner {
   readonly ready: Promise<void>;
-  readonly ended: Promise<void>;
   restarts = 0;
-  readonly #config: VmConfig;
-  readonly #sockets: VmSockets;
+  /** Those that are served, or are to be when the process is started again. */
+  readonly #vms: Map<number, RunnerVm>;
+  readonly #endings = new Endings();
   readonly #log: Logger;
   readonly #confined: boolean;
-  readonly #commands: CommandRunner;
   /** Our end of the socket that carries the descriptors of commands; of the process that there is. */
   #commandSocket = -1;
   readonly #questions = new Questions<RunnerFigures>();
   #child: ChildProcess | undefined;
   #wasReady = false;
-  #stopping = false;
-  /** Its descriptors are closed. */
-  #over = false;
+  readonly #stopping = new Set<number>();
   #nextDelayMs = FIRST_RESTART_MS;
   #startedAtMs = 0;
   #restartTimer: NodeJS.Timeout | undefined;
-  #killTimer: NodeJS.Timeout | undefined;
   #becameReady: () => void = () => {};
-  #settle: { readonly resolve: () => void; readonly reject: (reason: unknown) => void } = {
-    resolve: () => {},
-    reject: () => {},
-  };
 
-  /** Takes over the descriptors of `sockets`, and closes them at its end. `confined`: with Landlock (`confined-entry.ts`). */
-  constructor(config: VmConfig, sockets: VmSockets, log: Logger, commands: CommandRunner, confined: boolean) {
-    this.#commands = commands;
-    commands.exited = (id) => this.#send({ kind: "command-exited", id });
+  /** `confined`: with Landlock (`confined-entry.ts`). */
+  constructor(vms: readonly RunnerVm[], log: Logger, confined: boolean) {
     this.#confined = confined;
-    this.#config = config;
-    this.#sockets = sockets;
+    this.#vms = new Map(vms.map((vm) => [vm.config.guestCid, vm]));
     this.#log = log;
     const started = new Promise<void>((resolve) => {
       this.#becameReady = resolve;
     });
-    this.ended = new Promise((resolve, reject) => {
-      this.#settle = { resolve, reject };
-    });
-    this.ready = Promise.race([started, this.ended]);
-    this.ended.catch(() => {});
+    for (const { config, commands } of vms) {
+      const cid = config.guestCid;
+      this.#endings.begin(cid);
+      commands.exited = (id) => this.#send({ kind: "command-exited", cid, id });
+    }
+    this.ready = Promise.race([started, ...vms.map(({ config }) => this.#endings.of(config.guestCid))]);
+    this.ready.catch(() => {});
     this.#start();
+  }
+
+  ended(cid: number): Promise<void> {
+    return this.#endings.of(cid);
   }
 
   #start(): void {
     const [ours, theirs] = socketPair();
     this.#commandSocket = ours;
-    const inherited = [...descriptorsOf(this.#sockets), theirs];
+    const sockets = [...this.#vms.values()].flatMap((vm) => descriptorsOf(vm.sockets));
+    const inherited = [...sockets, theirs];
     this.#startedAtMs = performance.now();
     const child = spawn(process.execPath, this.#arguments(inherited.length), {
       // Standard error for what node itself has to say when it dies.
@@ -94,26 +92,26 @@ export class DeviceProcess implements DeviceRunner {
   #arguments(descriptors: number): string[] {
     const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
     if (!this.#confined) return [file("./process-entry.js")];
-    const targets = this.#config.forwards.map(({ target }) => target);
+    const forwards = [...this.#vms.values()].flatMap(({ config }) => config.forwards);
+    const targets = forwards.map(({ target }) => target);
     const tcpPorts = targets.flatMap((target) => (target.kind === "tcp" ? [target.port] : []));
     return [file("./confined-entry.js"), JSON.stringify({ tcpPorts, descriptors } satisfies ConfinedStart)];
   }
 
   /** The process listens. */
   #tellStart(): void {
-    if (this.#stopping) {
-      this.#send({ kind: "close" });
-      return;
-    }
-    const { vmm, seqpacketFd, listens } = this.#sockets;
     this.#send({
       kind: "start",
-      config: this.#config,
-      listening: vmm.listening,
-      hasSeqpacket: seqpacketFd !== undefined,
-      guestPorts: listens.map(({ guestPort }) => guestPort),
+      vms: [...this.#vms.values()].map(({ config, sockets }) => ({
+        config,
+        listening: sockets.vmm.listening,
+        hasSeqpacket: sockets.seqpacketFd !== undefined,
+        guestPorts: sockets.listens.map(({ guestPort }) => guestPort),
+      })),
       logLevel: levelOf(this.#log),
     });
+    // Who was told to end before it listened has not heard.
+    for (const cid of this.#stopping) this.#send({ kind: "close", cid });
   }
 
   #receive(child: ChildProcess, message: FromProcess): void {
@@ -124,8 +122,7 @@ export class DeviceProcess implements DeviceRunner {
       case "command":
       case "command-over":
         // The socket is that of the process that there is now.
-        if (this.#child === child && !obey(message, this.#commandSocket, this.#commands))
-          this.#send({ kind: "command-exited", id: message.id });
+        if (this.#child === child) this.#obey(message);
         return;
       case "log":
         this.#log.log(message.entry);
@@ -137,11 +134,18 @@ export class DeviceProcess implements DeviceRunner {
         this.#wasReady = true;
         this.#becameReady();
         return;
-      case "finished":
-        // The one VMM that was inherited has left: the process ends, as it should.
-        this.#stopping = true;
+      case "gone":
+        // It was told to end, or the one VMM that was inherited has left. With the last one the process is about to.
+        if (this.#vms.size > 1) this.#endVm(message.cid);
+        else this.#stopping.add(message.cid);
         return;
     }
+  }
+
+  #obey(message: FromProcess & { readonly kind: "command" | "command-over" }): void {
+    const { cid, id } = message;
+    const commands = this.#vms.get(cid)?.commands ?? NOBODY;
+    if (!obey(message, this.#commandSocket, commands)) this.#send({ kind: "command-exited", cid, id });
   }
 
   /** The process is gone; called once for each. */
@@ -149,23 +153,25 @@ export class DeviceProcess implements DeviceRunner {
     if (this.#child !== child) return;
     this.#child = undefined;
     closeSync(this.#commandSocket);
-    this.#commands.endAll();
-    clearTimeout(this.#killTimer);
+    for (const { commands } of this.#vms.values()) commands.endAll();
     this.#questions.giveUp();
-    if (this.#stopping) {
-      this.#end();
-      return;
-    }
-    const restartMs = this.#wasReady && this.#sockets.vmm.listening ? this.#takeDelay() : undefined;
+    for (const cid of this.#stopping) this.#endVm(cid);
+    if (this.#vms.size === 0) return;
+    const all = [...this.#vms.values()];
+    const mayRestart = this.#wasReady && all.every(({ sockets }) => sockets.vmm.listening);
+    const restartMs = mayRestart ? this.#takeDelay() : undefined;
     const next = restartMs === undefined ? "" : `; it is started again in ${restartMs} ms`;
-    this.#log.log({
-      event: "process-died",
-      vm: this.#config.guestCid,
-      message: `the process of this VM's device is gone: ${how}${next}`,
-      fields: { pid: child.pid ?? null, restartMs: restartMs ?? null },
-    });
+    for (const vm of this.#vms.keys()) {
+      this.#log.log({
+        event: "process-died",
+        vm,
+        message: `the process of this VM's device is gone: ${how}${next}`,
+        fields: { pid: child.pid ?? null, restartMs: restartMs ?? null },
+      });
+    }
     if (restartMs === undefined) {
-      this.#end(new Error(`the process of VM ${this.#config.guestCid} is gone: ${how}`));
+      for (const cid of [...this.#vms.keys()])
+        this.#endVm(cid, new Error(`the process of VM ${cid} is gone: ${how}`));
       return;
     }
     this.#restartTimer = setTimeout(() => {
@@ -181,30 +187,40 @@ export class DeviceProcess implements DeviceRunner {
     return delayMs;
   }
 
-  #end(failure?: Error): void {
-    if (this.#over) return;
-    this.#over = true;
-    for (const fd of descriptorsOf(this.#sockets)) closeSync(fd);
-    if (failure === undefined) this.#settle.resolve();
-    else this.#settle.reject(failure);
+  #endVm(cid: number, failure?: Error): void {
+    const vm = this.#vms.get(cid);
+    if (vm === undefined) return;
+    this.#vms.delete(cid);
+    this.#stopping.delete(cid);
+    for (const fd of descriptorsOf(vm.sockets)) closeSync(fd);
+    vm.commands.endAll();
+    this.#endings.end(cid, failure);
+    // Nobody is left to start again; what still runs is about to end by itself.
+    if (this.#vms.size === 0) clearTimeout(this.#restartTimer);
   }
 
-  stop(): void {
-    if (this.#stopping) return;
-    this.#stopping = true;
-    clearTimeout(this.#restartTimer);
+  stop(cid: number): void {
+    if (!this.#vms.has(cid) || this.#stopping.has(cid)) return;
     const child = this.#child;
     if (child === undefined) {
-      this.#end();
+      this.#endVm(cid);
       return;
     }
-    this.#send({ kind: "close" });
-    this.#killTimer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+    this.#stopping.add(cid);
+    this.#send({ kind: "close", cid });
+    // All who share it are at once: one that does not end cannot be ended alone.
+    const timer = setTimeout(() => {
+      if (this.#stopping.has(cid)) child.kill("SIGKILL");
+    }, STOP_TIMEOUT_MS);
+    this.#endings.of(cid).then(
+      () => clearTimeout(timer),
+      () => clearTimeout(timer),
+    );
   }
 
-  async figures(): Promise<RunnerFigures | undefined> {
+  async figures(cid: number): Promise<RunnerFigures | undefined> {
     if (this.#child === undefined) return undefined;
-    return this.#questions.ask((id) => this.#send({ kind: "figures", id }));
+    return this.#questions.ask((id) => this.#send({ kind: "figures", id, cid }));
   }
 
   #send(message: ToProcess): void {

@@ -3,6 +3,7 @@
  * device does its Worker's (`worker.ts`).
  */
 import type { Logger } from "../log/logger.js";
+import type { Isolation } from "./config/siblings.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { mayConfine } from "./confinement.js";
 import { Fleet, type SocketSources } from "./fleet.js";
@@ -10,8 +11,8 @@ import type { VmReport } from "./metrics/figures.js";
 
 export interface StartOptions extends SocketSources {
   readonly log: Logger;
-  /** Whether each VM's device runs in a thread (the default) or in a process of its own. */
-  readonly isolate?: "thread" | "process";
+  /** Whether each VM's device runs in a thread (the default) or in a process of its own; siblings share one. */
+  readonly isolate?: Isolation;
   /** Whether those processes are confined with Landlock: `auto` (the default) if the kernel can. */
   readonly confine?: "auto" | "on" | "off";
   /** Goes on serving when no VM is left, since others may be added. */

@@ -1,11 +1,12 @@
 /**
  * The devices of one process, from its main thread: claims their sockets, starts and stops them, passes their log
- * records on, and knows which there are. VMs come and go without the others noticing. Where a device runs is its
- * runner's business.
+ * records on, and knows which there are. VMs come and go without the others noticing. Siblings have one runner
+ * (`config/siblings.ts`); where it runs them is its business.
  */
 import { ConfigError } from "../config/errors.js";
 import { connectionCeiling } from "../linux/descriptor-limit.js";
 import type { Logger } from "../log/logger.js";
+import { groupsOf, households, type Isolation } from "./config/siblings.js";
 import type { VmConfig } from "./config/vm-config.js";
 import { DeviceProcess } from "./device-process.js";
 import type { DeviceRunner } from "./device-runner.js";
@@ -17,7 +18,7 @@ import { claimSockets, releaseSockets, removeSocketFiles, type VmSockets } from 
 
 export interface FleetOptions {
   readonly log: Logger;
-  readonly isolate: "thread" | "process";
+  readonly isolate: Isolation;
   /** Whether the processes of VMs are confined. */
   readonly confined: boolean;
   /** Goes on without any VM, since others may be added. */
@@ -39,6 +40,16 @@ interface Member {
   readonly runner: DeviceRunner;
   /** Settles, and never rejects, when the device is gone and its files are. */
   readonly gone: Promise<void>;
+}
+
+interface ClaimedVm {
+  readonly config: VmConfig;
+  readonly sockets: VmSockets;
+}
+
+interface Starting {
+  readonly ready: Promise<unknown>;
+  readonly members: readonly Member[];
 }
 
 export class Fleet {
@@ -69,22 +80,30 @@ export class Fleet {
    * All or none: rejects with `StartError` if one cannot be started.
    */
   async add(configs: readonly VmConfig[], from: SocketSources = {}): Promise<void> {
-    const { fd, given, claimed } = from;
+    const runners = [...new Set([...this.#members.values()].map(({ runner }) => runner))];
+    const served = runners.map((runner) => this.#configsOf(runner));
+    const planned = households(served, configs, this.#options.isolate);
     const sockets: VmSockets[] = [];
     try {
-      for (const config of configs) sockets.push(claimSockets(config, fd, given?.get(config.guestCid)));
-      claimed?.();
+      for (const config of configs)
+        sockets.push(claimSockets(config, from.fd, from.given?.get(config.guestCid)));
+      from.claimed?.();
     } catch (error) {
       sockets.forEach(releaseSockets);
       throw error;
     }
-    const members = configs.map((config, index) => this.#start(config, sockets[index]));
+    const claimed = configs.map((config, index) => ({ config, sockets: sockets[index] }));
+    const starting = planned.map(({ joins, vms }) => {
+      const cids = vms.map(({ guestCid }) => guestCid);
+      const household = claimed.filter(({ config }) => cids.includes(config.guestCid));
+      return this.#start(household, joins === undefined ? undefined : runners[joins]);
+    });
     this.#warnOfDescriptors();
     try {
-      await Promise.all(members.map(({ runner }) => runner.ready));
+      await Promise.all(starting.map(({ ready }) => ready));
     } catch (error) {
-      for (const { runner } of members) runner.stop();
-      await Promise.all(members.map(({ gone }) => gone));
+      for (const { members } of starting) for (const member of members) stop(member);
+      await Promise.all(starting.flatMap(({ members }) => members.map(({ gone }) => gone)));
       throw error;
     }
     configs.forEach(({ guestCid }, index) => {
@@ -95,14 +114,42 @@ export class Fleet {
     });
   }
 
-  #start(config: VmConfig, sockets: VmSockets): Member {
+  /** Starts VMs that share a thread: in `running`, which serves siblings of theirs, or in a new one. */
+  #start(vms: readonly ClaimedVm[], running: DeviceRunner | undefined): Starting {
     const { isolate, confined, log } = this.#options;
-    const commands = new CommandRunner(config, log);
-    const runner: DeviceRunner =
-      isolate === "process"
-        ? new DeviceProcess(config, sockets, log, commands, confined)
-        : new DeviceThread(config, sockets, log, commands);
-    const gone = runner.ended
+    // What a VM is to its thread: a member of those groups that count.
+    const served = vms.map((vm) => ({
+      ...vm,
+      config: { ...vm.config, groups: groupsOf(vm.config, isolate) },
+      commands: new CommandRunner(vm.config, log),
+    }));
+    this.#tellOfSiblings([...vms.map(({ config }) => config), ...(running ? this.#configsOf(running) : [])]);
+    let ready: Promise<unknown>;
+    let runner = running;
+    if (runner?.add === undefined) {
+      runner =
+        isolate === "process" ? new DeviceProcess(served, log, confined) : new DeviceThread(served, log);
+      ready = runner.ready;
+    } else {
+      const { add } = runner;
+      ready = Promise.all(served.map((vm) => add.call(running, vm)));
+    }
+    const by = runner;
+    return { ready, members: vms.map((vm, index) => this.#enter(vm, served[index].commands, by)) };
+  }
+
+  #tellOfSiblings(household: readonly VmConfig[]): void {
+    if (household.length < 2) return;
+    const cids = household.map(({ guestCid }) => guestCid).join(", ");
+    const names = household.flatMap((config) => groupsOf(config, this.#options.isolate));
+    const groups = [...new Set(names.filter((name, index) => names.indexOf(name) !== index))].join("+");
+    const message = `VMs ${cids} share groups (${groups}): those with one in common reach each other by CID`;
+    this.#options.log.log({ event: "siblings", message, fields: { cids, groups } });
+  }
+
+  #enter({ config, sockets }: ClaimedVm, commands: CommandRunner, runner: DeviceRunner): Member {
+    const gone = runner
+      .ended(config.guestCid)
       .catch((reason: unknown) => {
         this.#failure ??= { reason };
       })
@@ -117,6 +164,10 @@ export class Fleet {
     const member = { config, runner, gone };
     this.#members.set(config.guestCid, member);
     return member;
+  }
+
+  #configsOf(runner: DeviceRunner): VmConfig[] {
+    return [...this.#members.values()].flatMap((member) => (member.runner === runner ? member.config : []));
   }
 
   #settleIfOver(): void {
@@ -141,7 +192,7 @@ export class Fleet {
       const problem = `no VM with CID ${cid} is served; ${served === "" ? "none is" : `there are ${served}`}`;
       throw new ConfigError("vm-unknown", "", problem);
     }
-    member.runner.stop();
+    stop(member);
     await member.gone;
   }
 
@@ -149,7 +200,7 @@ export class Fleet {
   async reports(): Promise<VmReport[]> {
     return Promise.all(
       [...this.#members.values()].map(async ({ config, runner }): Promise<VmReport> => {
-        const answer = await runner.figures();
+        const answer = await runner.figures(config.guestCid);
         return {
           cid: config.guestCid,
           figures: answer?.figures,
@@ -163,8 +214,12 @@ export class Fleet {
   /** Ends all sessions and connections, and removes the socket files. */
   close(): Promise<void> {
     this.#closing = true;
-    for (const { runner } of this.#members.values()) runner.stop();
+    for (const member of this.#members.values()) stop(member);
     this.#settleIfOver();
     return this.closed;
   }
+}
+
+function stop({ config, runner }: Member): void {
+  runner.stop(config.guestCid);
 }

@@ -7,7 +7,7 @@ const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 const state = fc.record({
   guestCid: u32,
   nextPort: u32,
-  connections: fc.array(fc.record({ hostPort: u32, guestPort: u32, type: u32 })),
+  connections: fc.array(fc.record({ farCid: u32, hostPort: u32, guestPort: u32, type: u32 })),
 });
 
 describe("a saved state", () => {
@@ -22,15 +22,15 @@ describe("a saved state", () => {
     const bytes = encodeState({
       guestCid: 3,
       nextPort: 2 ** 30,
-      connections: [{ hostPort: 1, guestPort: 2, type: 1 }],
+      connections: [{ farCid: 2, hostPort: 1, guestPort: 2, type: 1 }],
     });
     for (let length = 0; length < bytes.length; length++)
       assert.equal(typeof decodeState(bytes.subarray(0, length)), "string");
   });
 
   it("of another version is not guessed at", () => {
-    const bytes = Buffer.from('{"format":"bit33-vsock","version":2}');
-    assert.equal(decodeState(bytes), "it has version 2, and this program knows 1");
+    const bytes = Buffer.from('{"format":"bit33-vsock","version":3}');
+    assert.equal(decodeState(bytes), "it has version 3, and this program knows 2");
   });
 
   it("of anything at all never throws", () =>

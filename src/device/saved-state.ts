@@ -13,11 +13,16 @@ export interface SavedState {
 }
 
 const FORMAT = "bit33-vsock";
-const VERSION = 1;
+const VERSION = 2;
 const MOST_U32 = 2 ** 32 - 1;
 
 export function encodeState({ guestCid, nextPort, connections }: SavedState): Uint8Array {
-  const rows = connections.map(({ hostPort, guestPort, type }) => [hostPort, guestPort, type]);
+  const rows = connections.map(({ farCid, hostPort, guestPort, type }) => [
+    hostPort,
+    guestPort,
+    type,
+    farCid,
+  ]);
   const state = { format: FORMAT, version: VERSION, guestCid, nextPort, connections: rows };
   return new TextEncoder().encode(JSON.stringify(state));
 }
@@ -38,10 +43,10 @@ export function decodeState(bytes: Uint8Array): SavedState | string {
     return "a field is missing or malformed";
   const rows: LostConnection[] = [];
   for (const row of connections as unknown[]) {
-    if (!Array.isArray(row) || row.length !== 3 || !row.every(isU32))
+    if (!Array.isArray(row) || row.length !== 4 || !row.every(isU32))
       return "a connection in it is malformed";
-    const [hostPort, guestPort, type] = row as number[];
-    rows.push({ hostPort, guestPort, type });
+    const [hostPort, guestPort, type, farCid] = row as number[];
+    rows.push({ farCid, hostPort, guestPort, type });
   }
   return { guestCid, nextPort, connections: rows };
 }

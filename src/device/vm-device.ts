@@ -19,6 +19,7 @@ import type { HostEndpoints } from "../vsock/host-endpoints.js";
 import { HybridEndpoints } from "../vsock/hybrid-endpoints.js";
 import { HybridListener } from "../vsock/hybrid-listener.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "../vsock/limits.js";
+import type { Neighbours } from "../vsock/neighbours.js";
 import { type SwitchOptions, VsockSwitch } from "../vsock/switch.js";
 import type { VmConfig } from "./config/vm-config.js";
 import type { Commands } from "./forward/commands.js";
@@ -51,6 +52,8 @@ export interface VmDeviceOptions {
   /** Runs what ports are forwarded to; without it, ports are not forwarded. */
   readonly commands?: Commands;
   readonly log: Logger;
+  /** The VMs of this thread, its siblings among them. */
+  readonly neighbours?: Neighbours;
   /** Nothing will ever be served again: the one connected VMM that was inherited has left. */
   readonly finished: () => void;
   readonly parts?: DeviceParts;
@@ -114,6 +117,7 @@ export class VmDevice {
       guestCid: config.guestCid,
       endpoints: parts.endpoints(hybrid, descriptorCeiling),
       limits: limitsOf(config),
+      ...(options.neighbours && { siblings: { neighbours: options.neighbours, groups: config.groups } }),
     });
     const mostClients = Math.min(MOST_HANDSHAKES, config.maxConnections);
     const { handshakeTimeoutMs } = config;

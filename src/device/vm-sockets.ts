@@ -17,7 +17,7 @@ import {
 import { describeSource, type Listen } from "./config/forwards.js";
 import { SEQPACKET_SUFFIX, type VmConfig } from "./config/vm-config.js";
 import { type GivenSocket, type GivenSockets, takeStream, takeUnix } from "./given-sockets.js";
-import type { VmmSocket } from "./vm-device.js";
+import type { GuestPortSocket, VmmSocket } from "./vm-device.js";
 
 export interface ListenSocket {
   readonly fd: number;
@@ -26,12 +26,17 @@ export interface ListenSocket {
   readonly at: string;
 }
 
-export interface VmSockets {
+/** What a device is served on, wherever it was claimed. */
+export interface DeviceSockets {
   readonly vmm: VmmSocket;
   readonly hybridFd: number;
   /** For host programs that want seqpacket sockets; undefined if those are not offered. */
   readonly seqpacketFd: number | undefined;
   /** Sockets that stand for ports of the guest. */
+  readonly listens: readonly GuestPortSocket[];
+}
+
+export interface VmSockets extends DeviceSockets {
   readonly listens: readonly ListenSocket[];
   /** Those of them whose files were made here. */
   readonly claimed: readonly ClaimedSocket[];
@@ -103,7 +108,7 @@ export function removeSocketFiles({ claimed }: VmSockets): void {
 }
 
 /** All descriptors, in the order in which a device in another process inherits them. */
-export function descriptorsOf({ vmm, hybridFd, seqpacketFd, listens }: VmSockets): number[] {
+export function descriptorsOf({ vmm, hybridFd, seqpacketFd, listens }: DeviceSockets): number[] {
   const seqpacket = seqpacketFd === undefined ? [] : [seqpacketFd];
   return [vmm.fd, hybridFd, ...seqpacket, ...listens.map(({ fd }) => fd)];
 }

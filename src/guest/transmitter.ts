@@ -2,7 +2,7 @@
  * The sending half of the driver: control packets first, then payload of the connections that have some, each in its
  * turn. What does not fit into the ring waits here. Owns the transmit queue and its slots.
  */
-import { HOST_CID, Op, PacketHeader } from "../vsock/header.js";
+import { Op, PacketHeader } from "../vsock/header.js";
 import type { GuestConnection } from "./connection.js";
 import type { Framing } from "./framing.js";
 import type { GuestRam } from "./guest-ram.js";
@@ -16,6 +16,7 @@ interface ControlPacket {
   readonly flags: number;
   readonly localPort: number;
   readonly peerPort: number;
+  readonly peerCid: number;
   /** Of the packet that is answered, if there is no connection: SEQPACKET is refused as SEQPACKET. */
   readonly type: number;
 }
@@ -42,13 +43,13 @@ export class Transmitter {
 
   /** A packet of a connection. */
   control(connection: GuestConnection, op: number, flags: number): void {
-    const { localPort, peerPort, type } = connection;
-    this.#control.push({ connection, op, flags, localPort, peerPort, type });
+    const { localPort, peerPort, peerCid, type } = connection;
+    this.#control.push({ connection, op, flags, localPort, peerPort, peerCid, type });
   }
 
   /** RST for a packet that belongs to no connection. */
-  refuse({ dstPort, srcPort, type }: PacketHeader): void {
-    const packet = { op: Op.RST, flags: 0, localPort: dstPort, peerPort: srcPort, type };
+  refuse({ dstPort, srcPort, srcCid, type }: PacketHeader): void {
+    const packet = { op: Op.RST, flags: 0, localPort: dstPort, peerPort: srcPort, peerCid: srcCid, type };
     this.#control.push({ connection: undefined, ...packet });
   }
 
@@ -80,12 +81,13 @@ export class Transmitter {
     this.#queue.flush();
   }
 
-  #sendControl({ connection, op, flags, localPort, peerPort, type }: ControlPacket): boolean {
+  #sendControl({ connection, op, flags, localPort, peerPort, peerCid, type }: ControlPacket): boolean {
     const slot = this.#slots.takeSmall();
     if (slot === undefined) return false;
     const header = this.#header;
     header.srcPort = localPort;
     header.dstPort = peerPort;
+    header.dstCid = peerCid;
     header.type = type;
     header.op = op;
     header.flags = flags;
@@ -100,6 +102,7 @@ export class Transmitter {
     const header = this.#header;
     header.srcPort = connection.localPort;
     header.dstPort = connection.peerPort;
+    header.dstCid = connection.peerCid;
     header.type = connection.type;
     header.op = Op.RW;
     header.flags = connection.payloadFlags(length);
@@ -111,7 +114,6 @@ export class Transmitter {
   #add(slot: TransmitSlot, connection: GuestConnection | undefined, payloadBytes: number): boolean {
     const header = this.#header;
     header.srcCid = this.cid;
-    header.dstCid = HOST_CID;
     header.len = payloadBytes;
     header.bufAlloc = connection?.credit.bufAlloc ?? 0;
     header.fwdCnt = connection?.credit.forwarded ?? 0;

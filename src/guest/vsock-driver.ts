@@ -155,20 +155,24 @@ export class VsockDriver implements ConnectionHost {
 
   // ---- the application's side ----------------------------------------------------------------------------------
 
-  /** Connects to a port of the host. Rejects with GuestSocketError. */
-  connect(port: number): Promise<GuestConnection> {
-    return this.#connect(port, GuestConnection);
+  /** Connects to a port of the host, or of the guest with CID `cid`. Rejects with GuestSocketError. */
+  connect(port: number, cid?: number): Promise<GuestConnection> {
+    return this.#connect(port, cid, GuestConnection);
   }
 
   /** The same with a seqpacket socket, whatever was negotiated: without the feature the device answers with a reset. */
-  connectSeqpacket(port: number): Promise<GuestSeqpacketConnection> {
-    return this.#connect(port, GuestSeqpacketConnection);
+  connectSeqpacket(port: number, cid?: number): Promise<GuestSeqpacketConnection> {
+    return this.#connect(port, cid, GuestSeqpacketConnection);
   }
 
-  async #connect<Socket extends GuestConnection>(port: number, Kind: SocketKind<Socket>): Promise<Socket> {
+  async #connect<Socket extends GuestConnection>(
+    port: number,
+    cid: number | undefined,
+    Kind: SocketKind<Socket>,
+  ): Promise<Socket> {
     const { bufferBytes } = this.#options;
     const local = this.#connections.ephemeralPort();
-    const connection = new Kind(this, local, port, "connecting", bufferBytes);
+    const connection = new Kind(this, local, port, "connecting", bufferBytes, cid);
     this.#connections.add(connection);
     const opened = connection.open();
     this.control(connection, Op.REQUEST);
@@ -245,11 +249,11 @@ export class VsockDriver implements ConnectionHost {
   /** Linux: `virtio_transport_recv_pkt`. */
   #dispatch(slot: ReceiveSlot): void {
     const header = this.#header;
-    if (header.srcCid !== HOST_CID || header.dstCid !== this.cid) {
+    if (header.srcCid < HOST_CID || header.dstCid !== this.cid) {
       this.droppedPackets++;
       return;
     }
-    const connection = this.#connections.find(header.dstPort, header.srcPort);
+    const connection = this.#connections.find(header.dstPort, header.srcPort, header.srcCid);
     if (connection !== undefined && connection.type === header.type) {
       const { len } = header;
       connection.packet(header, (take) => slot.payload(HEADER_BYTES, len, take));
@@ -270,8 +274,9 @@ export class VsockDriver implements ConnectionHost {
   }
 
   #accepted<Socket extends GuestConnection>(header: PacketHeader, Kind: SocketKind<Socket>): Socket {
-    const { dstPort, srcPort, bufAlloc, fwdCnt } = header;
-    const connection = new Kind(this, dstPort, srcPort, "established", this.#options.bufferBytes);
+    const { dstPort, srcPort, srcCid, bufAlloc, fwdCnt } = header;
+    const { bufferBytes } = this.#options;
+    const connection = new Kind(this, dstPort, srcPort, "established", bufferBytes, srcCid);
     connection.credit.peerBufAlloc = bufAlloc;
     connection.credit.peerFwdCnt = fwdCnt;
     this.#connections.add(connection);

@@ -33,9 +33,9 @@ export const EVENTS = {
     level: "info",
     text: "The control socket (`--control`) accepts `bit33 ctl`, which may add and remove VMs. Logged once at start.",
   },
-  "siblings-not-served": {
-    level: "warn",
-    text: "Two or more VMs have a group in common that is not `default`, by which vhost-device-vsock would let them talk to each other. That is not implemented here yet, so they cannot reach each other. The record names the VMs and the groups; it is logged once at start.",
+  siblings: {
+    level: "info",
+    text: "VMs are started that have a group in common, with each other or with one that runs: they can reach each other by CID, and share a thread (a process with `--isolate process`). The record names the VMs and the groups. A VM that names no group is in the group `default`; give it one of its own if it shall be alone.",
   },
   "session-start": {
     level: "info",

@@ -18,11 +18,11 @@ import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { Place } from "../linux/linked-list.js";
 import type { Timer, TimerHandler } from "../linux/timers.js";
-import { peekByte, SHUT_RD, SHUT_WR, shutdownSocket } from "../linux/unix-socket.js";
+import { peekByte, SHUT_RD, SHUT_WR } from "../linux/unix-socket.js";
 import { type ConnectionState, NEXT_STATES } from "./connection-state.js";
 import type { ResetCause, SwitchCounters } from "./counters.js";
 import { ReceiveCredit, SendCredit } from "./credit.js";
-import { Shutdown, SocketType } from "./header.js";
+import { HOST_CID, Shutdown, SocketType } from "./header.js";
 import { type HostSide, HostSocket } from "./host-socket.js";
 import {
   FIRST_CREDIT_REQUEST_MS,
@@ -67,8 +67,12 @@ export interface Opener {
 }
 
 export class Connection implements EventHandler, TimerHandler {
+  /** What goes to the guest is read from a descriptor, as bytes. */
+  readonly readsStream: boolean = true;
   /** `SocketType`: what its packets carry. */
   readonly type: number = SocketType.STREAM;
+  /** Whose port `hostPort` is: the host's, unless `sibling-connection.ts` says otherwise. */
+  readonly farCid: number = HOST_CID;
   state: ConnectionState;
   /** `Due` bits. */
   due = 0;
@@ -217,7 +221,7 @@ export class Connection implements EventHandler, TimerHandler {
       this.hostRefuses(result);
       return;
     }
-    this.#growBuffer(batch.totalBytes);
+    this.growBuffer(batch.totalBytes);
     this.tellCredit();
   }
 
@@ -226,7 +230,7 @@ export class Connection implements EventHandler, TimerHandler {
    * none left before the answer to what it sent has come. Others keep what they have, so that thousands of connections
    * that do little leave room for the few that do much.
    */
-  #growBuffer(bytesAtOnce: number): void {
+  protected growBuffer(bytesAtOnce: number): void {
     const { bufAlloc } = this.receiveCredit;
     if (4 * bytesAtOnce < bufAlloc || bufAlloc >= this.owner.limits.bufferBytes || this.spilledBytes > 0)
       return;
@@ -268,7 +272,7 @@ export class Connection implements EventHandler, TimerHandler {
       this.abort();
     } else {
       // What the host program had sent before is still delivered; the reset follows at its end.
-      this.#sendShutdown(Shutdown.RECEIVE);
+      this.sendShutdown(Shutdown.RECEIVE);
       this.readable = true;
       this.owner.dataDue(this);
     }
@@ -283,14 +287,14 @@ export class Connection implements EventHandler, TimerHandler {
     const isDelivered = this.#isDelivered;
     // Where the connection ends here, its descriptor is closed, which says it all.
     const isOver = isDelivered && this.guestShutdown === Shutdown.BOTH;
-    if ((added & Shutdown.RECEIVE) !== 0 && !isOver) shutdownSocket(this.fd, SHUT_RD);
+    if ((added & Shutdown.RECEIVE) !== 0 && !isOver) this.host?.shutdown(SHUT_RD);
     if (isDelivered) this.#afterDelivery();
   }
 
   /** Called when nothing waits for the host socket: passes on what the guest has shut down. */
   #afterDelivery(): void {
     if (this.guestShutdown === Shutdown.BOTH) this.#finish();
-    else if ((this.guestShutdown & Shutdown.SEND) !== 0) shutdownSocket(this.fd, SHUT_WR);
+    else if ((this.guestShutdown & Shutdown.SEND) !== 0) this.host?.shutdown(SHUT_WR);
   }
 
   /** virtio 1.4, 5.10.6.6: a clean close is a SHUTDOWN of both directions, answered by RST. */
@@ -366,7 +370,7 @@ export class Connection implements EventHandler, TimerHandler {
     }
     this.#hostEnded = true;
     if (this.#bytesLost) this.abort("the host program closed its socket before it had read everything");
-    else this.#sendShutdown(this.#bothEnded ? Shutdown.BOTH : Shutdown.SEND);
+    else this.sendShutdown(this.#bothEnded ? Shutdown.BOTH : Shutdown.SEND);
   }
 
   /** Instead of a read, when the guest takes no more: notices the end of the host socket. */
@@ -439,7 +443,7 @@ export class Connection implements EventHandler, TimerHandler {
     this.#waitsForCredit = false;
   }
 
-  #sendShutdown(flags: number): void {
+  protected sendShutdown(flags: number): void {
     if ((this.sentShutdown & flags) === flags) return;
     this.sentShutdown |= flags;
     this.makeDue(Due.SHUTDOWN);

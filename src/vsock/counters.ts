@@ -4,7 +4,7 @@
  */
 
 /** Why an established connection was cut short, or a packet answered with a reset. */
-export const RESET_CAUSES = ["guest", "violation", "host", "timeout", "restart", "stray"] as const;
+export const RESET_CAUSES = ["guest", "violation", "host", "sibling", "timeout", "restart", "stray"] as const;
 export type ResetCause = (typeof RESET_CAUSES)[number];
 
 /** Why a connection did not come about. */
@@ -28,6 +28,7 @@ export class SwitchCounters {
     guest: 0,
     violation: 0,
     host: 0,
+    sibling: 0,
     timeout: 0,
     restart: 0,
     stray: 0,

@@ -14,6 +14,7 @@ import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { isOutOfMemory } from "../linux/mapping.js";
 import { sendEmptyMessage } from "../linux/seqpacket.js";
+import { shutdownSocket } from "../linux/unix-socket.js";
 import type { ReceiveCredit } from "./credit.js";
 import { type HostSide, WATCHED } from "./host-socket.js";
 import { LengthQueue } from "./length-queue.js";
@@ -145,6 +146,10 @@ export class HostMessageSocket implements HostSide {
     this.#lengths = undefined;
     this.#completeBytes = 0;
     this.partBytes = 0;
+  }
+
+  shutdown(how: number): void {
+    shutdownSocket(this.fd, how);
   }
 
   close(): void {

@@ -8,7 +8,7 @@ import { errno } from "../linux/errors.js";
 import type { EventHandler, EventLoop } from "../linux/event-loop.js";
 import type { IovecList } from "../linux/iovec.js";
 import { isOutOfMemory } from "../linux/mapping.js";
-import { isUnixSocket, sendBufferBytes, setSendBuffer } from "../linux/unix-socket.js";
+import { isUnixSocket, sendBufferBytes, setSendBuffer, shutdownSocket } from "../linux/unix-socket.js";
 import type { ReceiveCredit } from "./credit.js";
 import { spillPool } from "./spill-pool.js";
 import type { SpillRing } from "./spill-ring.js";
@@ -29,6 +29,8 @@ export interface HostSide {
   flush(): number;
   /** Gives up what waits. */
   drop(): void;
+  /** `SHUT_RD`: the guest takes no more. `SHUT_WR`: it sends no more, and nothing waits. */
+  shutdown(how: number): void;
   close(): void;
 }
 
@@ -146,6 +148,10 @@ export class HostSocket implements HostSide {
   drop(): void {
     if (this.#spill !== undefined) spillPool.giveBack(this.#spill);
     this.#spill = undefined;
+  }
+
+  shutdown(how: number): void {
+    shutdownSocket(this.fd, how);
   }
 
   close(): void {

@@ -10,15 +10,12 @@ import { errno } from "../linux/errors.js";
 import { IovecList } from "../linux/iovec.js";
 import { copyMemory, isOutOfMemory, mapAnonymous, PAGE_BYTES, roundUp, unmap } from "../linux/mapping.js";
 import { END_OF_MESSAGES, peekMessage, receiveMessageAt, takeEmptyMessage } from "../linux/seqpacket.js";
-import { type Connection, Due } from "./connection.js";
+import type { Connection } from "./connection.js";
 import type { SendCredit } from "./credit.js";
-import { MessageEnd, Op, PacketHeader } from "./header.js";
+import { MessageEnd } from "./header.js";
 import { LONGEST_MESSAGE_BYTES } from "./limits.js";
-import { addressPacket } from "./outgoing.js";
+import { PacketRun, takeRoom } from "./packet-run.js";
 import type { ReceiveRing } from "./receive-ring.js";
-
-/** The payload that a Linux guest's receive buffer holds on x86-64; the first guess of a packet's size. */
-const USUAL_PAYLOAD_BYTES = 3732;
 
 /** A message that was read before there was room for it. */
 interface HeldMessage {
@@ -42,14 +39,12 @@ export class MessagePump {
   /** What the last turn came to. */
   packetsSent = 0;
   bytesSent = 0;
-  readonly #guestCid: number;
-  readonly #header = new PacketHeader();
+  readonly #packets: PacketRun;
   readonly #iovecs = new IovecList();
-  #usualPayload = USUAL_PAYLOAD_BYTES;
   #held: HeldMessage | undefined;
 
   constructor(guestCid: number) {
-    this.#guestCid = guestCid;
+    this.#packets = new PacketRun(guestCid);
   }
 
   /** The turn of `connection`, which is the first of those that may have data. */
@@ -68,7 +63,7 @@ export class MessagePump {
     connection.creditCame();
     const buffers = ring.take(Math.max(bytes, 1));
     if (buffers === 0) return "starved";
-    this.#gather(ring, buffers, bytes);
+    takeRoom(ring, buffers, bytes, this.#iovecs);
     return this.#iovecs.totalBytes === bytes
       ? this.#readIntoGuest(ring, connection, bytes)
       : this.#hold(ring, connection, bytes);
@@ -78,7 +73,8 @@ export class MessagePump {
   #maySend(connection: Connection, bytes: number): boolean {
     const { sendCredit } = connection;
     const buffer = Math.min(sendCredit.peerBufAlloc, LONGEST_MESSAGE_BYTES);
-    if (bytes >= 0 && bytes <= buffer && hasCredit(sendCredit, bytes, this.#usualPayload)) return true;
+    if (bytes >= 0 && bytes <= buffer && hasCredit(sendCredit, bytes, this.#packets.usualPayload))
+      return true;
     connection.dataPlace.leave();
     if (bytes === END_OF_MESSAGES) connection.readEnded(0);
     else if (bytes < 0) connection.readEnded(bytes);
@@ -91,21 +87,11 @@ export class MessagePump {
     return false;
   }
 
-  /** Fills `#iovecs` with the buffers taken, up to `wanted` bytes or as far as they go. */
-  #gather(ring: ReceiveRing, buffers: number, wanted: number): void {
-    const iovecs = this.#iovecs;
-    iovecs.clear();
-    for (let slot = 0; slot < buffers && iovecs.totalBytes < wanted && !iovecs.isFull; slot++) {
-      const bytes = Math.min(ring.capacity(slot), wanted - iovecs.totalBytes);
-      if (bytes > 0) ring.appendPayload(slot, bytes, iovecs);
-    }
-  }
-
   #readIntoGuest(ring: ReceiveRing, connection: Connection, bytes: number): TurnEnd {
     connection.dataPlace.leave();
     const result = bytes === 0 ? takeEmptyMessage(connection.fd) : this.#iovecs.readFrom(connection.fd);
     if (!isWhole(connection, result, bytes)) return "waits";
-    this.#complete(ring, connection, bytes, true);
+    this.#complete(ring, connection, bytes, MessageEnd.EOM);
     return "sent";
   }
 
@@ -132,39 +118,22 @@ export class MessagePump {
     const buffers = ring.take(bytes - held.sent);
     if (buffers === 0) return "starved";
     const iovecs = this.#iovecs;
-    this.#gather(ring, buffers, bytes - held.sent);
+    takeRoom(ring, buffers, bytes - held.sent, iovecs);
     for (let index = 0; index < iovecs.count; index++) {
       copyMemory(iovecs.address(index), held.address + held.sent, iovecs.length(index));
       held.sent += iovecs.length(index);
     }
     const isAll = held.sent === bytes;
-    this.#complete(ring, connection, iovecs.totalBytes, isAll);
+    this.#complete(ring, connection, iovecs.totalBytes, isAll ? MessageEnd.EOM : 0);
     if (!isAll) return "unfinished";
     this.#drop();
     connection.dataPlace.leave();
     return "sent";
   }
 
-  /** Hands `bytes` that are in the buffers taken to the guest: at least one packet, which an empty message is as well. */
-  #complete(ring: ReceiveRing, connection: Connection, bytes: number, endsMessage: boolean): void {
-    const header = this.#header;
-    addressPacket(header, this.#guestCid, connection);
-    let left = bytes;
-    do {
-      const capacity = ring.capacity(0);
-      header.len = Math.min(capacity, left);
-      left -= header.len;
-      const isLast = left === 0 && endsMessage;
-      // A buffer that holds nothing but a header carries an update, unless it ends a message; it has to go back in order.
-      header.op = header.len > 0 || isLast ? Op.RW : Op.CREDIT_UPDATE;
-      header.flags = isLast ? MessageEnd.EOM : 0;
-      if (header.op === Op.RW) connection.sendCredit.spend(header.len);
-      if (header.len > 0) this.#usualPayload = capacity;
-      ring.complete(header);
-      this.packetsSent++;
-    } while (left > 0);
+  #complete(ring: ReceiveRing, connection: Connection, bytes: number, endFlags: number): void {
+    this.packetsSent += this.#packets.complete(ring, connection, bytes, endFlags);
     this.bytesSent += bytes;
-    connection.due &= ~Due.CREDIT_UPDATE;
   }
 
   /** What is held for `connection` will not be sent: it is over, or the guest takes no more. */

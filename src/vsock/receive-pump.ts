@@ -11,11 +11,11 @@ import { Op, PacketHeader, Shutdown, SocketType } from "./header.js";
 import { BURST_BYTES, FIRST_READ_BYTES } from "./limits.js";
 import { MessagePump } from "./message-pump.js";
 import { addressPacket } from "./outgoing.js";
+import { USUAL_PAYLOAD_BYTES } from "./packet-run.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import type { ResetQueue } from "./reset-queue.js";
-
-/** The payload that a Linux guest's receive buffer holds on x86-64; the first guess of a packet's size. */
-const USUAL_PAYLOAD_BYTES = 3732;
+import { SiblingConnection } from "./sibling-connection.js";
+import { SiblingPump } from "./sibling-pump.js";
 
 export class ReceivePump {
   readonly #guestCid: number;
@@ -24,6 +24,7 @@ export class ReceivePump {
   readonly #header = new PacketHeader();
   readonly #iovecs = new IovecList();
   readonly #messages: MessagePump;
+  readonly #siblings: SiblingPump;
   /** Connections with control packets due, and those that may have data, each in its turn. */
   readonly #control = new LinkedList<Connection>();
   readonly #data = new LinkedList<Connection>();
@@ -36,12 +37,13 @@ export class ReceivePump {
     resets: ResetQueue,
     counters: SwitchCounters,
     /** A reset was put into a buffer of the guest. */
-    private readonly resetSent: (hostPort: number, guestPort: number) => void,
+    private readonly resetSent: (farCid: number, farPort: number, guestPort: number) => void,
   ) {
     this.#guestCid = guestCid;
     this.#resets = resets;
     this.#counters = counters;
     this.#messages = new MessagePump(guestCid);
+    this.#siblings = new SiblingPump(guestCid);
   }
 
   get hasWork(): boolean {
@@ -71,6 +73,7 @@ export class ReceivePump {
   release(): void {
     this.#iovecs.release();
     this.#messages.release();
+    this.#siblings.release();
   }
 
   /** See `VsockSwitch.pump`. */
@@ -111,7 +114,7 @@ export class ReceivePump {
     header.fwdCnt = 0;
     this.#resets.shift();
     ring.complete(header);
-    this.resetSent(header.srcPort, header.dstPort);
+    this.resetSent(header.srcCid, header.srcPort, header.dstPort);
     this.#packetsLeft--;
     return true;
   }
@@ -164,7 +167,7 @@ export class ReceivePump {
 
   /** One turn of the first connection in the data list; false if the ring has no buffer. */
   #sendData(ring: ReceiveRing, connection: Connection): boolean {
-    if (connection.type !== SocketType.STREAM) return this.#sendMessage(ring, connection);
+    if (!connection.readsStream) return this.#sendOther(ring, connection);
     const credit = connection.sendCredit.available(this.#usualPayload);
     if (credit > 0) connection.creditCame();
     if (!connection.wantsRead || connection.readClosed || credit === 0) {
@@ -180,6 +183,15 @@ export class ReceivePump {
     this.#read(ring, buffers, connection, credit);
     if (connection.wantsRead) this.addData(connection);
     return true;
+  }
+
+  #sendOther(ring: ReceiveRing, connection: Connection): boolean {
+    if (!(connection instanceof SiblingConnection)) return this.#sendMessage(ring, connection);
+    const siblings = this.#siblings;
+    const hadBuffer = siblings.turn(ring, connection);
+    this.#packetsLeft -= siblings.packetsSent;
+    this.#bytesLeft -= siblings.bytesSent;
+    return hadBuffer;
   }
 
   #sendMessage(ring: ReceiveRing, connection: Connection): boolean {

@@ -21,6 +21,7 @@ import type { HostSide } from "./host-socket.js";
 const part = new IovecList();
 
 export class SeqpacketConnection extends Connection {
+  override readonly readsStream = false;
   override readonly type = SocketType.SEQPACKET;
 
   /**

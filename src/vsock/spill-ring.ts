@@ -1,8 +1,8 @@
 /**
  * Where guest bytes wait when the host socket is full: a ring of the size that we advertise as `buf_alloc`, so that
  * a guest within its credit always fits and no connection ever holds the one transmit queue. Held only while bytes
- * wait, so that a connection that was slow once keeps no memory (`spill-pool.ts`). Bytes enter by memcpy and leave by writev; none is
- * touched in JavaScript.
+ * wait, so that a connection that was slow once keeps no memory (`spill-pool.ts`). Bytes enter by memcpy and leave by writev,
+ * or by memcpy to a sibling guest; none is touched in JavaScript.
  */
 import { IovecList } from "../linux/iovec.js";
 import { copyMemory, mapAnonymous, PAGE_BYTES, roundUp, unmap } from "../linux/mapping.js";
@@ -58,6 +58,18 @@ export class SpillRing {
       this.length -= written;
     }
     return written;
+  }
+
+  /** Copies the oldest bytes into all of `room`. The caller has checked that as many wait. */
+  takeInto(room: IovecList): void {
+    for (let index = 0; index < room.count; index++) {
+      const length = room.length(index);
+      const first = Math.min(length, this.capacity - this.#head);
+      copyMemory(room.address(index), this.#address + this.#head, first);
+      if (first < length) copyMemory(room.address(index) + first, this.#address, length - first);
+      this.#head = (this.#head + length) % this.capacity;
+    }
+    this.length -= room.totalBytes;
   }
 
   /** What waits is given up. */

@@ -25,6 +25,7 @@ import type { Connection, Opener } from "./connection.js";
 import { HEADER_BYTES, HOST_CID, MessageEnd, Op, opName, PacketHeader, SocketType } from "./header.js";
 import type { HostEndpoints } from "./host-endpoints.js";
 import { DEFAULT_LIMITS, type SwitchLimits } from "./limits.js";
+import { Neighbours } from "./neighbours.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import { VsockSwitch } from "./switch.js";
 
@@ -47,7 +48,10 @@ export function copyOf(header: PacketHeader): PacketHeader {
 
 /** "RW 12", "RW 12 EOM", "RST", "SHUTDOWN 3": short enough to list a whole conversation. */
 export function brief({ header }: Sent): string {
-  if (header.op === Op.RW) return `RW ${header.len}${(header.flags & MessageEnd.EOM) !== 0 ? " EOM" : ""}`;
+  if (header.op === Op.RW) {
+    const end = (header.flags & MessageEnd.EOM) !== 0 ? " EOM" : "";
+    return `RW ${header.len}${end}${(header.flags & MessageEnd.EOR) !== 0 ? " EOR" : ""}`;
+  }
   return header.op === Op.SHUTDOWN ? `SHUTDOWN ${header.flags}` : opName(header.op);
 }
 
@@ -199,20 +203,45 @@ export class RecordingOpener implements Opener {
   }
 }
 
-export class SwitchRig {
+/** Guests that share a thread, and so a loop and a clock. */
+export class Company {
   readonly clock = { ms: 0 };
   readonly loop = new EventLoop(undefined, new Timers(() => this.clock.ms));
+  readonly neighbours = new Neighbours();
+  readonly members: SwitchRig[] = [];
+}
+
+/** A guest of a company. */
+export interface Membership {
+  readonly company: Company;
+  readonly cid: number;
+  readonly groups: readonly string[];
+}
+
+export class SwitchRig {
+  readonly company: Company;
+  readonly guestCid: number;
+  readonly clock: { ms: number };
+  readonly loop: EventLoop;
   readonly endpoints = new PairEndpoints();
   readonly records: LogRecord[] = [];
   readonly ring: FakeRing;
   readonly vsock: VsockSwitch;
   readonly #memory = new Scratch(256 * 1024);
 
-  constructor(limits: Partial<SwitchLimits> = {}, ring = new FakeRing()) {
+  constructor(limits: Partial<SwitchLimits> = {}, ring = new FakeRing(), membership?: Membership) {
+    this.company = membership?.company ?? new Company();
+    this.company.members.push(this);
+    this.guestCid = membership?.cid ?? GUEST_CID;
+    this.clock = this.company.clock;
+    this.loop = this.company.loop;
     this.ring = ring;
     this.vsock = new VsockSwitch({
       loop: this.loop,
-      guestCid: GUEST_CID,
+      guestCid: this.guestCid,
+      ...(membership && {
+        siblings: { neighbours: this.company.neighbours, groups: membership.groups },
+      }),
       // Tests say how much a socket holds, and a window is whole from the start.
       limits: {
         ...DEFAULT_LIMITS,
@@ -223,6 +252,30 @@ export class SwitchRig {
       endpoints: this.endpoints,
       log: createLogger({ level: "debug", sink: (record) => this.records.push(record), now: () => 0 }),
     });
+    this.#open();
+  }
+
+  /** The guest's receive queue runs, or does not. */
+  #isUp = true;
+
+  #open(): void {
+    this.#isUp = true;
+    this.vsock.door = {
+      deliver: () => {
+        this.vsock.pump(this.ring, 1024);
+      },
+    };
+  }
+
+  /** The guest's queues stop and start again, as when a VM is paused. */
+  pause(): void {
+    this.#isUp = false;
+    this.vsock.door = undefined;
+  }
+
+  goOn(): void {
+    this.#open();
+    this.settle();
   }
 
   /** Events of the log so far, by id. */
@@ -234,7 +287,7 @@ export class SwitchRig {
   enqueue(fields: Fields, payload: Buffer | string = "", framing: readonly number[] = [65536 + 44]): void {
     const body = Buffer.from(payload);
     const header = Object.assign(new PacketHeader(), {
-      srcCid: GUEST_CID,
+      srcCid: this.guestCid,
       dstCid: HOST_CID,
       srcPort: GUEST_PORT,
       dstPort: HOST_PORT,
@@ -292,12 +345,18 @@ export class SwitchRig {
 
   /** Turns the loop and pumps until nothing happens any more. */
   settle(): void {
+    const { members } = this.company;
+    const sent = () => members.reduce((sum, { ring }) => sum + ring.sent.length, 0);
     for (let quiet = 0; quiet < 2; ) {
-      const before = this.ring.sent.length;
+      const before = sent();
       this.loop.turn(0);
-      if (this.vsock.hasWork) this.vsock.pump(this.ring, 1024);
-      quiet = this.ring.sent.length === before ? quiet + 1 : 0;
+      for (const member of members) member.#pump();
+      quiet = sent() === before ? quiet + 1 : 0;
     }
+  }
+
+  #pump(): void {
+    if (this.#isUp && this.vsock.hasWork) this.vsock.pump(this.ring, 1024);
   }
 
   /** Lets time pass in small steps, so that timers that start others run as they would. */
@@ -341,7 +400,9 @@ export class SwitchRig {
 
   close(): void {
     this.vsock.close();
-    this.loop.close();
+    const { members } = this.company;
+    members.splice(members.indexOf(this), 1);
+    if (members.length === 0) this.loop.close();
   }
 }
 

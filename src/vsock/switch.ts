@@ -11,7 +11,7 @@ import { errno, errnoName } from "../linux/errors.js";
 import type { EventLoop } from "../linux/event-loop.js";
 import type { Logger } from "../log/logger.js";
 import type { SegmentList } from "../memory/segments.js";
-import { Connection, type ConnectionOwner, Due, type Opener } from "./connection.js";
+import { Connection, Due, type Opener } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
 import { type ResetCause, SwitchCounters } from "./counters.js";
 import {
@@ -25,11 +25,13 @@ import {
 } from "./header.js";
 import { BACKLOG_STAYED_FULL, connectProblem, type HostEndpoints } from "./host-endpoints.js";
 import { CONNECT_RETRY_MS, LEAST_BUFFER_BYTES, MOST_WAITING_RESETS, type SwitchLimits } from "./limits.js";
+import type { Neighbours } from "./neighbours.js";
 import { PayloadBatch } from "./payload-batch.js";
 import { ReceivePump } from "./receive-pump.js";
 import type { ReceiveRing } from "./receive-ring.js";
 import { ResetQueue } from "./reset-queue.js";
 import { SeqpacketConnection } from "./seqpacket-connection.js";
+import { SiblingConnection, type SiblingOwner } from "./sibling-connection.js";
 
 export interface SwitchOptions {
   readonly loop: EventLoop;
@@ -42,19 +44,23 @@ export interface SwitchOptions {
    * outlives this process does not take a new connection for an old one.
    */
   readonly firstAssignedPort?: number;
+  /** Who else may be reached by CID, through which groups. The switch joins it, and leaves it when it is closed. */
+  readonly siblings?: { readonly neighbours: Neighbours; readonly groups: readonly string[] };
 }
 
 /** See `VsockSwitch.journal`. */
 export interface Journal {
-  add(hostPort: number, guestPort: number, type: number): void;
-  remove(hostPort: number, guestPort: number): void;
+  add(farCid: number, farPort: number, guestPort: number, type: number): void;
+  remove(farCid: number, farPort: number, guestPort: number): void;
   /** A reset is in a receive buffer that is not published yet. */
-  told(hostPort: number, guestPort: number): void;
+  told(farCid: number, farPort: number, guestPort: number): void;
   clear(): void;
 }
 
 /** What there is to know of a connection to end it. */
 export interface LostConnection {
+  /** The host's CID, or that of a sibling. */
+  readonly farCid: number;
   readonly hostPort: number;
   readonly guestPort: number;
   /** `SocketType`. */
@@ -65,7 +71,14 @@ export interface LostConnection {
 const FIRST_ASSIGNED_PORT = 2 ** 30;
 const ASSIGNED_PORTS = 2 ** 30;
 
-export class VsockSwitch implements ConnectionOwner {
+/** A guest whose receive queue runs: what is due to it can be sent at once. */
+export interface GuestDoor {
+  deliver(): void;
+}
+
+type Table = ConnectionTable<Connection>;
+
+export class VsockSwitch implements SiblingOwner {
   readonly loop: EventLoop;
   readonly limits: SwitchLimits;
   /** The guest's driver has acknowledged VIRTIO_VSOCK_F_SEQPACKET; until it does, that type does not exist for it. */
@@ -77,12 +90,19 @@ export class VsockSwitch implements ConnectionOwner {
   readonly #guestCid: number;
   readonly #endpoints: HostEndpoints;
   readonly #log: Logger;
-  readonly #table = new ConnectionTable<Connection>();
+  readonly #siblings: SwitchOptions["siblings"];
+  /** The guest's receive queue, while it runs. */
+  door: GuestDoor | undefined;
+  /** Connections with the host; and those with each sibling, by its CID. */
+  readonly #table: Table = new ConnectionTable<Connection>();
+  readonly #siblingTables = new Map<number, Table>();
   readonly #draining = new Set<Connection>();
   readonly #resets: ResetQueue;
   readonly #pump: ReceivePump;
   readonly #batch = new PayloadBatch();
   #bufferBytesGiven = 0;
+  /** In all of the siblings' tables. */
+  #siblingConnections = 0;
   #limitReached = false;
   #nextPort: number;
 
@@ -91,14 +111,22 @@ export class VsockSwitch implements ConnectionOwner {
     this.limits = options.limits;
     this.#guestCid = options.guestCid;
     this.#endpoints = options.endpoints;
+    this.#siblings = options.siblings;
+    this.#siblings?.neighbours.join(options.guestCid, this.#siblings.groups, this);
     this.#log = options.log;
     this.#nextPort =
       options.firstAssignedPort ?? FIRST_ASSIGNED_PORT + Math.floor(Math.random() * ASSIGNED_PORTS);
     this.#resets = new ResetQueue(MOST_WAITING_RESETS + 2 * this.limits.maxConnections);
-    this.#pump = new ReceivePump(options.guestCid, this.#resets, this.counters, (hostPort, guestPort) => {
-      // Who has the ports now has not heard of its end.
-      if (this.#table.find(hostPort, guestPort) === undefined) this.journal?.told(hostPort, guestPort);
-    });
+    this.#pump = new ReceivePump(
+      options.guestCid,
+      this.#resets,
+      this.counters,
+      (farCid, farPort, guestPort) => {
+        // Who has the ports now has not heard of its end.
+        if (this.#tableOf(farCid)?.find(farPort, guestPort) === undefined)
+          this.journal?.told(farCid, farPort, guestPort);
+      },
+    );
   }
 
   /** The port that the next connection from the host gets. Settable to where another device of this guest had got to. */
@@ -112,7 +140,15 @@ export class VsockSwitch implements ConnectionOwner {
 
   /** The connections that the guest knows of. */
   get connections(): readonly LostConnection[] {
-    return this.#table.all();
+    return this.#all();
+  }
+
+  #all(): Connection[] {
+    return [this.#table, ...this.#siblingTables.values()].flatMap((table) => table.all());
+  }
+
+  #tableOf(farCid: number): Table | undefined {
+    return farCid === HOST_CID ? this.#table : this.#siblingTables.get(farCid);
   }
 
   /**
@@ -120,17 +156,17 @@ export class VsockSwitch implements ConnectionOwner {
    * as can wait; what the guest sends on any other is answered with one as well.
    */
   resetLost(lost: readonly LostConnection[]): void {
-    for (const { hostPort, guestPort, type } of lost) {
-      if (this.#table.find(hostPort, guestPort) !== undefined) continue;
-      if (!this.#resets.push(HOST_CID, hostPort, guestPort, type)) return;
-      this.journal?.add(hostPort, guestPort, type);
+    for (const { farCid, hostPort, guestPort, type } of lost) {
+      if (this.#tableOf(farCid)?.find(hostPort, guestPort) !== undefined) continue;
+      if (!this.#resets.push(farCid, hostPort, guestPort, type)) return;
+      this.journal?.add(farCid, hostPort, guestPort, type);
       this.counters.resets++;
     }
   }
 
   /** Connections of this guest, those that only drain included. */
   get connectionCount(): number {
-    return this.#table.size + this.#draining.size;
+    return this.#table.size + this.#siblingConnections + this.#draining.size;
   }
 
   /** False while so many answers wait for receive buffers that further guest packets should stay in their queue. */
@@ -156,8 +192,7 @@ export class VsockSwitch implements ConnectionOwner {
       return;
     }
     if (header.dstCid !== HOST_CID || header.dstCidHigh !== 0) {
-      this.#stray("cid-limit", "answered with a reset: the destination is not the host", header);
-      this.#answerReset(header);
+      this.#receiveForSibling(header, packet);
       return;
     }
     // virtio 1.4, 5.10.6.4.2: the device must answer an unknown type with a reset.
@@ -205,8 +240,8 @@ export class VsockSwitch implements ConnectionOwner {
       connection.receiveCredit.forward(len);
     } else if (header.type === SocketType.STREAM) {
       if (len > 0) this.#batch.add(connection, packet, len);
-    } else if (connection instanceof SeqpacketConnection) {
-      connection.takePart(packet, len, (header.flags & MessageEnd.EOM) !== 0);
+    } else {
+      this.#messagePart(connection, header, packet);
     }
   }
 
@@ -217,6 +252,14 @@ export class VsockSwitch implements ConnectionOwner {
   refuseReplay(header: PacketHeader): void {
     this.counters.fromGuestPackets++;
     if (header.srcCid === this.#guestCid && header.srcCidHigh === 0) this.#answerReset(header);
+  }
+
+  #messagePart(connection: Connection, { len, flags }: PacketHeader, packet: SegmentList): void {
+    if (connection instanceof SeqpacketConnection) {
+      connection.takePart(packet, len, (flags & MessageEnd.EOM) !== 0);
+    } else if (connection instanceof SiblingConnection && connection.notePart(len, flags)) {
+      this.#batch.add(connection, packet, len);
+    }
   }
 
   /** Moves the payload gathered so far to its host socket. After it, no segment given to `receive` is needed. */
@@ -289,7 +332,8 @@ export class VsockSwitch implements ConnectionOwner {
     this.counters.resets++;
     this.counters.resetsBy.stray++;
     this.#resets.push(header.dstCid, header.dstPort, header.srcPort, header.type);
-    if (header.dstCid === HOST_CID) this.journal?.add(header.dstPort, header.srcPort, header.type);
+    if (header.dstCidHigh === 0)
+      this.journal?.add(header.dstCid, header.dstPort, header.srcPort, header.type);
   }
 
   // ---- connections ----
@@ -354,7 +398,7 @@ export class VsockSwitch implements ConnectionOwner {
   #refuse(header: PacketHeader, reason: string): void {
     this.#log.log({
       event: "connection-refused",
-      message: `guest port ${header.srcPort}, host port ${header.dstPort}: ${reason}`,
+      message: `guest port ${header.srcPort}, ${describeFar(header)}: ${reason}`,
     });
     this.#answerReset(header);
   }
@@ -448,16 +492,131 @@ export class VsockSwitch implements ConnectionOwner {
     guestPort: number,
     state: "connecting" | "requesting",
   ): Connection {
+    const Kind = type === SocketType.STREAM ? Connection : SeqpacketConnection;
+    const connection = new Kind(this, hostPort, guestPort, state, this.#giveBuffer(type));
+    this.#table.add(connection);
+    this.journal?.add(HOST_CID, hostPort, guestPort, connection.type);
+    return connection;
+  }
+
+  /** What a new connection gets. */
+  #giveBuffer(type: number): number {
     const { bufferBytes: most, firstBufferBytes } = this.limits;
     const share = Math.min(most, Math.max(LEAST_BUFFER_BYTES, this.#bufferShare));
     // The longest message of a seqpacket socket is its peer's buffer: there that does not grow.
     const bufferBytes = type === SocketType.STREAM ? Math.min(share, firstBufferBytes) : share;
     this.#bufferBytesGiven += bufferBytes;
-    const Kind = type === SocketType.STREAM ? Connection : SeqpacketConnection;
-    const connection = new Kind(this, hostPort, guestPort, state, bufferBytes);
-    this.#table.add(connection);
-    this.journal?.add(hostPort, guestPort, connection.type);
+    return bufferBytes;
+  }
+
+  // ---- connections between siblings ----
+
+  /** The same as `receive`, for a packet that is not for the host. */
+  #receiveForSibling(header: PacketHeader, packet: SegmentList): void {
+    const table = this.#siblingTable(header);
+    if (table === undefined) {
+      this.#stray(
+        "cid-limit",
+        "answered with a reset: the destination is neither the host nor a sibling",
+        header,
+      );
+      this.#answerReset(header);
+      return;
+    }
+    const connection = table.find(header.dstPort, header.srcPort);
+    if (connection !== undefined && connection.type === header.type) {
+      // Again, not in a method of both: what V8 does not inline on the host's path costs an object a packet there.
+      if (connection.sendCredit.update(header.bufAlloc, header.fwdCnt) && connection.wantsRead)
+        this.dataDue(connection);
+      if (header.op === Op.RW) this.#payload(connection, header, packet);
+      else this.#control(connection, header);
+    } else if (connection === undefined && header.op === Op.REQUEST) this.#requestSibling(header);
+    else this.#answerReset(header);
+  }
+
+  /** The connections with the sibling that the packet is for; undefined if there is no such sibling. */
+  #siblingTable({ dstCid, dstCidHigh }: PacketHeader): Table | undefined {
+    if (this.#siblings === undefined || dstCidHigh !== 0) return undefined;
+    const table = this.#siblingTables.get(dstCid);
+    if (table !== undefined && table.size > 0) return table;
+    return this.#siblings.neighbours.areSiblings(this.#guestCid, dstCid) ? this.#tableFor(dstCid) : undefined;
+  }
+
+  #tableFor(cid: number): Table {
+    const existing = this.#siblingTables.get(cid);
+    if (existing !== undefined) return existing;
+    const table: Table = new ConnectionTable<Connection>();
+    this.#siblingTables.set(cid, table);
+    return table;
+  }
+
+  #requestSibling(header: PacketHeader): void {
+    const sibling = this.#siblings?.neighbours.sibling(this.#guestCid, header.dstCid);
+    if (!this.#hasRoom()) {
+      this.#refuse(header, `the guest has ${this.connectionCount} connections, which is the limit`);
+      return;
+    }
+    const problem = this.#hasType(header.type)
+      ? sibling?.problemToSibling(this.#guestCid, header)
+      : "sockets of that type are not offered";
+    if (sibling === undefined || problem !== undefined) {
+      this.counters.refusedBy.host++;
+      this.#refuse(header, problem ?? "there is no such sibling");
+      return;
+    }
+    const { type, srcPort, dstPort } = header;
+    const ours = this.#newSibling(header.dstCid, dstPort, srcPort, type, "connecting");
+    ours.sendCredit.update(header.bufAlloc, header.fwdCnt);
+    const theirs = sibling.#newSibling(this.#guestCid, srcPort, dstPort, type, "requesting");
+    ours.other = theirs;
+    theirs.other = ours;
+    theirs.limitMessages(header.bufAlloc);
+    theirs.opener = ours;
+    theirs.setDeadline(sibling.limits.connectTimeoutMs);
+    theirs.makeDue(Due.REQUEST);
+  }
+
+  #hasType(type: number): boolean {
+    return type === SocketType.STREAM || (type === SocketType.SEQPACKET && this.seqpacket);
+  }
+
+  /** Why `header`, which guest `cid` has sent, cannot become a connection to this switch's guest. */
+  problemToSibling(cid: number, { type, srcPort, dstPort }: PacketHeader): string | undefined {
+    if (this.door === undefined) return "the sibling's driver is not running";
+    if (this.#siblingTables.get(cid)?.find(srcPort, dstPort) !== undefined)
+      return "the sibling has not seen the end of an earlier connection of the same ports";
+    return this.#problemToGuest(type);
+  }
+
+  #newSibling(
+    farCid: number,
+    farPort: number,
+    guestPort: number,
+    type: number,
+    state: "connecting" | "requesting",
+  ): SiblingConnection {
+    const buffer = this.#giveBuffer(type);
+    const connection = new SiblingConnection(this, farCid, farPort, guestPort, type, state, buffer);
+    this.#tableFor(farCid).add(connection);
+    this.#siblingConnections++;
+    this.journal?.add(farCid, farPort, guestPort, type);
     return connection;
+  }
+
+  accepted(connection: SiblingConnection): void {
+    this.counters.openedByGuest++;
+    connection.establish();
+    connection.makeDue(Due.RESPONSE);
+  }
+
+  refused(connection: SiblingConnection, reason: string): void {
+    this.counters.refusedBy.host++;
+    this.#log.log({ event: "connection-refused", message: `${connection.describe()}: ${reason}` });
+    connection.abandon(reason);
+  }
+
+  deliver(): void {
+    this.door?.deliver();
   }
 
   /** What one connection may be given at a time: near the total ever less, so that there is some for each. */
@@ -488,16 +647,17 @@ export class VsockSwitch implements ConnectionOwner {
   }
 
   detach(connection: Connection, tellGuest: boolean): void {
-    this.#table.remove(connection);
+    this.#tableOf(connection.farCid)?.remove(connection);
+    if (connection.farCid !== HOST_CID) this.#siblingConnections--;
     this.#pump.forget(connection);
     if (connection.abortReason !== undefined)
       this.#logReset(connection, connection.abortReason, connection.abortCause);
     if (!tellGuest) {
-      this.journal?.remove(connection.hostPort, connection.guestPort);
+      this.journal?.remove(connection.farCid, connection.hostPort, connection.guestPort);
       return;
     }
     this.counters.resets++;
-    this.#resets.push(HOST_CID, connection.hostPort, connection.guestPort, connection.type);
+    this.#resets.push(connection.farCid, connection.hostPort, connection.guestPort, connection.type);
   }
 
   drains(connection: Connection): void {
@@ -540,7 +700,7 @@ export class VsockSwitch implements ConnectionOwner {
   /** The guest's driver is gone or new: every connection ends, without a word to a guest that knows none of them. */
   reset(reason: string): void {
     this.flush();
-    for (const connection of this.#table.all()) {
+    for (const connection of this.#all()) {
       if (connection.state === "requesting" || connection.state === "connecting") connection.abandon(reason);
       else {
         this.#logReset(connection, reason, "restart");
@@ -554,9 +714,14 @@ export class VsockSwitch implements ConnectionOwner {
 
   /** Ends everything at once, what drains included: the device is closed. */
   close(): void {
+    this.#siblings?.neighbours.leave(this.#guestCid);
     this.reset("the device is closed");
     for (const connection of [...this.#draining]) connection.discard();
     this.#batch.release();
     this.#pump.release();
   }
+}
+
+function describeFar({ dstCid, dstPort }: PacketHeader): string {
+  return dstCid === HOST_CID ? `host port ${dstPort}` : `port ${dstPort} of CID ${dstCid}`;
 }

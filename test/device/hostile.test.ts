@@ -95,7 +95,7 @@ describe("a hostile guest", { timeout: SUITE_TIMEOUT_MS }, () => {
   let raw: RawTransmit;
 
   before(async () => {
-    rig = await Rig.start({ maxConnections: MOST_CONNECTIONS }, {});
+    rig = await Rig.start({ maxConnections: MOST_CONNECTIONS, groups: ["a"] }, { groups: ["b"] });
     bystander = rig.boot({ vm: BYSTANDER });
   });
   after(() => rig.close());

@@ -57,7 +57,7 @@ export const SETTINGS = {
   groups: {
     field: "groups",
     argument: "NAME+NAME",
-    help: "accepted, as vhost-device-vsock has it; guest-to-guest traffic is not implemented yet",
+    help: "VMs with a group in common reach each other by CID and share a thread (default: default)",
   },
   iotlb: {
     field: "iotlb",

@@ -77,7 +77,7 @@ function seeds(): Uint8Array[] {
     interfaceBlock({ linkType: VHOST_USER_LINK_TYPE, name: "vhost-user", description: "messages" }),
     ...links.map((bytes) => packetBlock({ interface: 0, timeNs: 1_700_000_000_000_000_000n, bytes })),
   ];
-  const connections = [{ hostPort: 1, guestPort: 2, type: SocketType.STREAM }];
+  const connections = [{ farCid: 2, hostPort: 1, guestPort: 2, type: SocketType.STREAM }];
   return [
     new Uint8Array(Buffer.concat([Uint8Array.of(0), ...blocks])),
     new Uint8Array(
