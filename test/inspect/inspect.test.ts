@@ -61,6 +61,41 @@ describe("bit33 inspect", { timeout: SERVE_TIMEOUT_MS }, () => {
     assert.equal(await rig.stop(), 3);
   });
 
+  it("cures it from outside: with --serve-iotlb a back-end that translates every address serves that very guest", async () => {
+    rig.serve.iotlb = "on";
+    await rig.serve.start([CID]);
+    await rig.inspect("--json", "--serve-iotlb");
+    const machine = rig.boot("protected", builtinVmm("crosvm-vhost-user"));
+    await rig.serve.exchange(machine, CID, 300_000);
+    rig.off(machine);
+    const { iotlb } = await rig.record("summary");
+    assert.ok((iotlb as { updates: number }).updates >= 2);
+    assert.equal(machine.frontEnd.session.missCount, 0, "the front-end was asked for nothing");
+    assert.ok(
+      rig.records("note").some(({ text }) => /^repair: mapped .* at gpa:0x\w+ and uva:0x/.test(String(text))),
+    );
+  });
+
+  it("cures it on the other side too: with --mask-feature the back-end that broke never hears of bit 33", async () => {
+    await rig.playBackEnd("crosvm-backend");
+    await rig.inspect("--json", "--mask-feature", "VIRTIO_F_IOMMU_PLATFORM");
+    const machine = rig.boot("protected", builtinVmm("crosvm-vhost-user"));
+    await rig.serve.exchange(machine, CID, 300_000);
+    rig.off(machine);
+    await rig.record("note", ({ text }) => String(text).startsWith("repair: SET_FEATURES goes on as"));
+  });
+
+  it("breaks as in August 2022 without that: the rings never run", async () => {
+    await rig.playBackEnd("crosvm-backend");
+    await rig.inspect("--json", "--once", "--fail-on", "warning");
+    rig.boot("protected", builtinVmm("crosvm-vhost-user"));
+    assert.equal(await rig.end(), 3);
+    const [{ end, findings }] = rig.records("summary");
+    assert.equal((end as { by: string }).by, "back-end");
+    const lints = (findings as { lint: string }[]).map(({ lint }) => lint);
+    assert.ok(lints.includes("bit33-without-iotlb"), lints.join());
+  });
+
   it("shows packed rings as they are", async () => {
     await rig.serve.start([CID]);
     await rig.inspect("--json", "--once", "--fail-on", "warning");
@@ -163,6 +198,21 @@ describe("bit33 inspect", { timeout: SERVE_TIMEOUT_MS }, () => {
   for (const [what, argv, complaint] of [
     ["no ends", [], /one end is missing; give --listen PATH/],
     ["one end", ["--listen", "/tmp/a"], /give --connect PATH, the back-end's socket/],
+    [
+      "a feature that there is not",
+      ["--listen", "/tmp/a", "--connect", "/tmp/b", "--mask-feature", "ACCESS_PLATFROM"],
+      /there is no such feature; did you mean ACCESS_PLATFORM\?/,
+    ],
+    [
+      "a name for two features",
+      ["--listen", "/tmp/a", "--connect", "/tmp/b", "--add-feature", "VIRTIO_F_SUSPEND"],
+      /stands for bit42 and bit43|stands for bit43 and bit42/,
+    ],
+    [
+      "a side that there is not",
+      ["--listen", "/tmp/a", "--connect", "/tmp/b", "--mask-feature", "VERSION_1:both"],
+      /behind the name comes :ack or :offer, or nothing/,
+    ],
     ["one path for both", ["--listen", "/tmp/a", "--connect", "/tmp/a"], /are the same path/],
     [
       "a folder that is not there",

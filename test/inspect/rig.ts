@@ -10,16 +10,27 @@ import { VirtualMachine, type VirtualMachineOptions } from "../../src/vmm/virtua
 import { ServeRig } from "../serve-rig.js";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.js", import.meta.url));
+const MODELLED = fileURLToPath(new URL("./modelled-back-end.js", import.meta.url));
 export const CID = 3;
 
 export type Entry = Readonly<Record<string, unknown>>;
 
+/** Back-ends that translate as they are told to. */
+class TranslatingServeRig extends ServeRig {
+  iotlb: "auto" | "on" = "auto";
+
+  override vmOption(cid: number): string {
+    return `${super.vmOption(cid)},iotlb=${this.iotlb}`;
+  }
+}
+
 /** A back-end, an interposer and guests, everything closed behind a test. */
 export class InspectRig {
-  readonly serve = new ServeRig();
+  readonly serve = new TranslatingServeRig();
   readonly lines: string[] = [];
   readonly complaints: string[] = [];
   readonly #machines = new Set<VirtualMachine>();
+  #backEnd: ChildProcess | undefined;
   #child: ChildProcess | undefined;
   #exit: Promise<unknown[]> = Promise.resolve([]);
 
@@ -34,6 +45,16 @@ export class InspectRig {
     createInterface(child.stdout).on("line", (line) => this.lines.push(line));
     createInterface(child.stderr).on("line", (line) => this.complaints.push(line));
     await this.until(() => this.complaints.some((line) => line.startsWith("inspecting:")), "it listens");
+  }
+
+  /** Starts somebody else's back-end in the place of `bit33 serve`, as a device profile has it. */
+  async playBackEnd(profile: string): Promise<void> {
+    const ends = [this.path(`vm${CID}.sock`), this.path(`vm${CID}.vsock`)];
+    const child = spawn(process.execPath, [MODELLED, profile, ...ends, String(CID)], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    this.#backEnd = child;
+    await once(child.stdout, "data");
   }
 
   path(name: string): string {
@@ -87,6 +108,7 @@ export class InspectRig {
 
   async close(): Promise<void> {
     for (const machine of [...this.#machines]) this.off(machine);
+    this.#backEnd?.kill("SIGKILL");
     this.#child?.kill("SIGKILL");
     await this.#exit;
     await this.serve.close();

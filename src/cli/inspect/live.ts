@@ -17,13 +17,13 @@ export async function followLive(
   inspection: Inspection,
   terminal: Terminal,
 ): Promise<void> {
-  const { listenPath, connectPath, connectTimeoutMs, comes, once, capturePath } = source;
+  const { listenPath, connectPath, connectTimeoutMs, comes, once, capturePath, repairs } = source;
   const socket = claimSocket(listenPath);
   let capture: CaptureFile | undefined;
   try {
     capture = capturePath === undefined ? undefined : openCapture(capturePath, terminal);
     const thread = new RelayThread(
-      { listener: socket.fd, connectPath, connectTimeoutMs, comes },
+      { listener: socket.fd, connectPath, connectTimeoutMs, comes, repairs },
       {
         begun: (start) => {
           capture?.begun(start);

@@ -5,11 +5,13 @@ import { existsSync } from "node:fs";
 import { dirname } from "node:path";
 import { ConfigError } from "../../config/errors.js";
 import { SEVERITIES, type Severity } from "../../inspect/lints/lint.js";
+import type { Repairs } from "../../inspect/repair/repairs.js";
 import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import type { DeviceType } from "../../virtio/index.js";
 import { optionRows } from "../help.js";
 import { type GivenOption, type OptionTable, readArguments } from "../options.js";
 import { UsageError } from "../usage-error.js";
+import { REPAIR_OPTIONS, readRepairs } from "./repair-options.js";
 
 const DEFAULT_CONNECT_TIMEOUT_S = 30;
 const LONGEST_TIMEOUT_S = 3600;
@@ -38,6 +40,7 @@ const OPTIONS = {
     argument: "LEVEL",
     help: `exit with status 3 if there is a finding of this severity or above: ${SEVERITIES.join(", ")}`,
   },
+  ...REPAIR_OPTIONS,
   help: { short: "h", help: "print this and exit" },
 } as const satisfies OptionTable;
 type OptionName = keyof typeof OPTIONS;
@@ -76,6 +79,7 @@ export interface LiveSource {
   readonly connectTimeoutMs: number;
   readonly once: boolean;
   readonly capturePath: string | undefined;
+  readonly repairs: Repairs;
 }
 
 /** What somebody saw before. */
@@ -100,6 +104,7 @@ const LIVE_ONLY: readonly OptionName[] = [
   "connect-timeout",
   "once",
   "capture",
+  ...(Object.keys(REPAIR_OPTIONS) as (keyof typeof REPAIR_OPTIONS)[]),
 ];
 
 /** Throws an OperatorError for the first thing that is wrong. */
@@ -108,7 +113,7 @@ export function readInspectRequest(argv: readonly string[]): InspectRequest {
   const find = (name: OptionName): GivenOption<OptionName> | undefined =>
     given.find((option) => option.name === name);
   return {
-    source: readSource(words, find),
+    source: readSource(words, find, given),
     deviceType: oneOf(find("device"), DEVICE_TYPES),
     json: find("json") !== undefined,
     quiet: find("quiet") !== undefined,
@@ -118,9 +123,11 @@ export function readInspectRequest(argv: readonly string[]): InspectRequest {
 
 type Find = (name: OptionName) => GivenOption<OptionName> | undefined;
 
-function readSource(words: readonly string[], find: Find): InspectRequest["source"] {
+type Given = readonly GivenOption<OptionName>[];
+
+function readSource(words: readonly string[], find: Find, given: Given): InspectRequest["source"] {
   const [path, another] = words;
-  if (path === undefined) return readLiveSource(find);
+  if (path === undefined) return readLiveSource(find, given);
   if (another !== undefined) {
     const problem = `unexpected argument ${JSON.stringify(another)}; one file is inspected at a time`;
     throw new UsageError("argument-unexpected", problem);
@@ -133,7 +140,7 @@ function readSource(words: readonly string[], find: Find): InspectRequest["sourc
   return { kind: "capture", path };
 }
 
-function readLiveSource(find: Find): LiveSource {
+function readLiveSource(find: Find, given: Given): LiveSource {
   const listenPath = socketPath(find("listen"), "--listen PATH, where the front-end connects");
   const connectPath = socketPath(find("connect"), "--connect PATH, the back-end's socket");
   if (listenPath === connectPath) {
@@ -151,6 +158,7 @@ function readLiveSource(find: Find): LiveSource {
     connectTimeoutMs: readTimeoutMs(find("connect-timeout")),
     once: find("once") !== undefined,
     capturePath: find("capture")?.value,
+    repairs: readRepairs(given),
   };
 }
 

@@ -148,6 +148,16 @@ describe("a finding", () => {
     );
   });
 
+  it("is made of bit 33 without an IOTLB at once if the back-end leaves over it", () => {
+    const left = (by: "back-end" | "front-end"): boolean => {
+      const talk = new Talk();
+      talk.begin().channel().features(TAKEN_33).memory(REGION).ring();
+      return talk.end(by).some(({ lint }) => lint === "bit33-without-iotlb");
+    };
+    assert.equal(left("back-end"), true);
+    assert.equal(left("front-end"), false);
+  });
+
   it("names the message that shows it, or the time at which something was due", () => {
     const talk = new Talk();
     talk.begin().channel().features(TAKEN_33).memory(REGION).ring();

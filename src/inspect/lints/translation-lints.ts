@@ -69,6 +69,20 @@ export const TRANSLATION_LINTS = {
         `${places} addresses, and no IOTLB message came in ${SILENCE_NS / 1_000_000n} ms`;
       return { text, atNs };
     },
+    // A back-end that takes the bit for an IOTLB may leave at once.
+    onEnd: ({ model, by }) => {
+      if (model.hasGap || by !== "back-end" || !model.isAcknowledged(F.ACCESS_PLATFORM)) return undefined;
+      const addresses = [...model.rings.values()].flatMap((ring) =>
+        ring.addresses ? [ring.addresses.desc] : [],
+      );
+      if (model.iotlbSinceAcknowledged > 0 || addresses.length === 0) return undefined;
+      if (addresses.some((address) => model.classOf(address) === "iova")) return undefined;
+      return {
+        text:
+          "ACCESS_PLATFORM (33) is acknowledged, ring addresses are the front-end's own, no IOTLB message came, and the " +
+          "back-end left",
+      };
+    },
   },
   "miss-unanswered": {
     severity: "error",

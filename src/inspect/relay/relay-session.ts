@@ -48,7 +48,10 @@ export class RelaySession implements RewriterPort {
 
   inject(channel: FrameChannel, direction: FrameDirection, bytes: Uint8Array): boolean {
     const link = channel === "main" ? this.#main : this.#channel;
-    return link?.inject(direction, bytes) ?? false;
+    if (link?.inject(direction, bytes) !== true) return false;
+    const { observer, session, clock } = this.#options;
+    observer.frame(session, { timeNs: clock.nowNs(), channel, direction, bytes, descriptorCount: 0 });
+    return true;
   }
 
   remark(text: string): void {

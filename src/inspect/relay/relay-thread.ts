@@ -11,7 +11,7 @@ export interface RelayObserver extends FrameObserver {
   time(nowNs: bigint): void;
 }
 
-export type RelayThreadOptions = Pick<RelayStart, "listener" | "connectPath" | "connectTimeoutMs" | "comes">;
+export type RelayThreadOptions = Omit<RelayStart, "wakeFd" | "seen">;
 
 /** Node waits for its Workers when it exits, and one in epoll_wait would not notice. */
 const running = new Set<RelayThread>();

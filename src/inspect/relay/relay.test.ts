@@ -338,7 +338,7 @@ describe("a relay", () => {
       assert.match(rig.ends[0].reason, /cannot connect to .*ENOENT/);
     }));
 
-  it("lets a rewriter replace, drop and inject, which the observer sees as it was sent", () => {
+  it("lets a rewriter replace, drop and inject: the observer sees what was sent, by whomever", () => {
     const replaced = encodeRequest("frontend", "SET_OWNER");
     const makeRewriter: MakeRewriter = (port) => ({
       rewrite: ({ bytes }) => {
@@ -360,7 +360,7 @@ describe("a relay", () => {
       assert.deepEqual(rig.take(front).bytes, CHANNEL);
       assert.deepEqual(
         rig.frames.map(({ frame }) => frame.bytes[0]),
-        [1, 3],
+        [1, 3, CHANNEL[0]],
       );
     });
   });

@@ -26,7 +26,7 @@ export type Rewriting =
 
 export const PASS: Rewriting = { kind: "pass" };
 
-/** What a rewriter may say by itself. What is injected is not shown to the observer. */
+/** What a rewriter may say by itself. What is injected is reported as if the other end had sent it. */
 export interface RewriterPort {
   /** A whole message behind those that are on their way, and before the one that is being looked at. False if that end is gone or there is no such channel. */
   inject(channel: FrameChannel, direction: FrameDirection, bytes: Uint8Array): boolean;

@@ -5,6 +5,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { EventLoop } from "../../linux/event-loop.js";
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "../frame.js";
+import { type Repairs, repairing } from "../repair/repairs.js";
 import { wallClock } from "./clock.js";
 import { Relay } from "./relay.js";
 
@@ -13,6 +14,7 @@ export interface RelayStart {
   readonly connectPath: string;
   readonly connectTimeoutMs: number;
   readonly comes: "front-end" | "back-end";
+  readonly repairs: Repairs;
   /** Written by the main thread to end the relay, or to say that it has caught up. It stays the main thread's. */
   readonly wakeFd: number;
   /** Reports that the main thread has dealt with, counted by it; shared. */
@@ -63,7 +65,7 @@ function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
     remark: (session, remark) => post({ kind: "remark", session, remark }),
     ended: (session, end) => post({ kind: "ended", session, end }),
   };
-  const relay = new Relay({ ...start, loop, observer });
+  const relay = new Relay({ ...start, loop, observer, makeRewriter: repairing(start.repairs) });
   const tick = loop.timerFor({
     onTimer() {
       if (unseen() < MOST_UNSEEN / 2) relay.resume();
