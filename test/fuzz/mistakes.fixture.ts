@@ -2,16 +2,15 @@
 import type { Target } from "./target.js";
 
 function target(name: string, run: (input: Uint8Array) => void): Target {
-  return { name, about: "a mistake", mostBytes: 12, seeds: [new Uint8Array(4)], run };
+  return { name, about: "a mistake", mostBytes: 32, seeds: [new Uint8Array(4)], run };
 }
 
-/** Five bytes, each seen only when those before it are right: luck alone would take 2^40 tries. */
+/** Four bytes, each seen only when those before it are right: luck alone would take 2^32 tries. */
 function hidden(input: Uint8Array): void {
   if (input[0] !== 0x62) return;
   if (input[1] !== 0x69) return;
   if (input[2] !== 0x74) return;
-  if (input[3] !== 0x33) return;
-  if (input[4] === 0x33) throw new RangeError("found");
+  if (input[3] === 0x33) throw new RangeError("found");
 }
 
 /** How often something happens is what matters, not what. */
