@@ -5,6 +5,7 @@
 import type { GuestConnection } from "../guest/connection.js";
 import type { PlatformOptions } from "../guest/platform.js";
 import { SystemCallError } from "../linux/errors.js";
+import { signalEventfd } from "../linux/eventfd.js";
 import { builtinVmm } from "../profiles/builtin.js";
 import { VirtualMachine } from "../vmm/virtual-machine.js";
 import { Shutdown } from "../vsock/header.js";
@@ -35,6 +36,9 @@ export async function boot(context: CaseContext, options: MachineOptions): Promi
   }, "the back-end takes a connection");
   if (machine === undefined) throw new Error("until holds");
   const running = machine;
+  // The driver may have kicked before the back-end had enabled its rings: it is kicked once more behind that.
+  running.frontEnd.session.getFeatures();
+  for (const { kickFd } of running.driver.queues) signalEventfd(kickFd);
   let isOn = true;
   const off = (): void => {
     if (isOn) running.kill();

@@ -32,4 +32,19 @@ export const readings: Readonly<Record<string, string>> = {
     "data comes from the host while the rings are stopped. Its event makes the worker look at a queue that is not ready, " +
     "which it takes for fatal: it ends, and nothing is processed any more after the restart. `stop` and `cont` of a QEMU whose guest is being " +
     "written to are enough.",
+  "vsock.nobody-listens":
+    "a REQUEST that nobody takes is left unanswered: a Linux guest waits for its two seconds and gets ETIMEDOUT instead of ECONNRESET.",
+  "vsock.unknown-connection":
+    "packets of unknown connections are dropped without an answer, so a guest that missed a connection's end never learns of it.",
+  "vsock.unknown-type":
+    "packets of unknown types are dropped without an answer, where the specification asks for RST.",
+  "vsock.guest-half-close":
+    "a SHUTDOWN of one direction is kept until the other follows: the host never sees the end of the guest's data.",
+  "vsock.host-half-close":
+    "an end of the host's data is told as the end of both directions, so that the guest cannot answer any more.",
+  "handshake.byte-by-byte":
+    "the line has to arrive in one piece: what one read returns is taken for all of it.",
+  "handshake.early-data": "what comes in the same read as the line is thrown away, or makes it no line.",
+  "handshake.leaves-before-the-answer":
+    "afterwards no connection of the host's reaches the guest any more. In the source OK is written with `unwrap()`, which a program that has left turns into a panic.",
 };

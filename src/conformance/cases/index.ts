@@ -1,6 +1,8 @@
 /** Every case that there is, family by family. */
 import type { ConformanceCase } from "../case.js";
 import { GUEST_KIND_CASES } from "./guest-kinds.js";
+import { HANDSHAKE_CASES } from "./handshake.js";
+import { HOSTILE_CASES } from "./hostile.js";
 import { MEMORY_CASES } from "./memory.js";
 import { RING_CASES } from "./rings.js";
 import { RING_NOTIFY_CASES } from "./rings-notify.js";
@@ -10,6 +12,7 @@ import { SESSION_CASES } from "./session.js";
 import { SESSION_ERROR_CASES } from "./session-errors.js";
 import { TRANSLATION_CASES } from "./translation.js";
 import { TRANSLATION_LIMIT_CASES } from "./translation-limits.js";
+import { VSOCK_CASES } from "./vsock.js";
 
 export const CASES: readonly ConformanceCase[] = [
   ...SESSION_CASES,
@@ -22,4 +25,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...TRANSLATION_CASES,
   ...TRANSLATION_LIMIT_CASES,
   ...GUEST_KIND_CASES,
+  ...VSOCK_CASES,
+  ...HANDSHAKE_CASES,
+  ...HOSTILE_CASES,
 ];

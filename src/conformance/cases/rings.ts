@@ -283,8 +283,8 @@ export const RING_CASES: readonly ConformanceCase[] = [
     id: "rings.receive-empty",
     title: "a device without receive buffers goes on sending, and delivers everything once it has some",
     rule: virtio(
-      "5.10.6.1.2 Device Requirements: Virtqueue Flow Control",
-      "the device MUST process the transmit queue even if the receive queue is full, as long as additional resources exist",
+      "Socket Device, Virtqueue Flow Control",
+      "the tx virtqueue MUST be processed even when the rx virtqueue is full so long as there are additional resources",
     ),
     needs: UDS,
     async run(context) {
