@@ -13,7 +13,7 @@ export const guestCid = 3;
 
 export type TranslationMode = "off" | "on";
 
-const ourCli = join(dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");
+export const ourCli = join(dirname(fileURLToPath(import.meta.url)), "../../src/cli/main.js");
 const template =
   process.env.BIT33_VM_DEVICE ??
   `${process.execPath} ${ourCli} serve --guest-cid {cid} --socket {socket} --uds-path {uds} --log-format json`;

@@ -143,7 +143,8 @@ function vhostSocket(folder: string, isInspected: boolean): string {
   return join(folder, isInspected ? "inspected" : "vhost");
 }
 
-function qemuCommand(kind: GuestKind, folder: string, logFolder: string, socket: string): string[] {
+/** QEMU with one guest, whose vsock device is the back-end at `socket`. */
+export function qemuCommand(kind: GuestKind, folder: string, logFolder: string, socket: string): string[] {
   const kernel = readPrepared().kernels[kind.kernel];
   const memoryMiB = kind.memoryMiB ?? 256;
   return [
