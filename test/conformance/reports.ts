@@ -11,6 +11,9 @@ import { whatPeerIsMissing } from "../peers/paths.js";
 import { root } from "../vm/paths.js";
 import { kept, SUBJECTS } from "./kept-reports.js";
 
+/** More than the usual: what is kept is not to depend on what else the machine does. */
+const PATIENCE_MS = 5000;
+
 const missing = whatPeerIsMissing();
 if (missing !== undefined) {
   console.error(`${missing}. "npm run setup:peers" installs it.`);
@@ -19,7 +22,12 @@ if (missing !== undefined) {
 for (const { name, file, localCommand } of Object.values(SUBJECTS)) {
   const folder = mkdtempSync(join(tmpdir(), "bit33-conform-"));
   const results = await runCases(CASES, {
-    target: { socketPath: join(folder, "vhost"), udsPath: join(folder, "vsock"), guestCid: 3 },
+    target: {
+      socketPath: join(folder, "vhost"),
+      udsPath: join(folder, "vsock"),
+      guestCid: 3,
+      patienceMs: PATIENCE_MS,
+    },
     command: localCommand,
     onResult: ({ case: { id }, status, detail }) => {
       if (status === "failed") console.log(`${name}: ${id}: ${detail}`);
