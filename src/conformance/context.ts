@@ -6,7 +6,7 @@ import { closeSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { errno, errnoName } from "../linux/errors.js";
 import { connectUnix, createSocket } from "../linux/unix-socket.js";
-import { bitsOf, F, has, PROTOCOL_F } from "../virtio/index.js";
+import { F, has, PROTOCOL_F } from "../virtio/index.js";
 import type { FeatureName, ProtocolFeatureName } from "./case.js";
 import { Evidence } from "./evidence.js";
 import { assertWorks } from "./exchange.js";
@@ -201,10 +201,6 @@ export async function connected(
       throw new CaseFailed(`nobody can be reached at ${path}: ${errnoName(-result)}`);
     await delay(10);
   }
-}
-
-export function describeOffer({ features, protocolFeatures }: Offer): string {
-  return `features ${bitsOf(features).join(",")}; protocol features ${bitsOf(protocolFeatures).join(",")}`;
 }
 
 /** Asks what is offered, on a session of its own. */

@@ -52,8 +52,6 @@ export class RawQueue<Owner> {
   /** False: the device is told that there is no such eventfd, and polls, or is polled. */
   hasKickFd = true;
   hasCallFd = true;
-  /** False: leave the device's wish for kicks out of account and never ask to be notified. */
-  wantsCalls = true;
   readonly #owners = new Map<number, Owner>();
   #isDue = false;
 
@@ -159,15 +157,14 @@ export class RawQueue<Owner> {
         this.#owners.delete(head);
         if (owner !== undefined) all.push({ owner, usedLength: this.ring.usedLength });
       }
-    } while (this.wantsCalls && this.ring.enableNotifications());
+    } while (this.ring.enableNotifications());
     this.#isDue = false;
     return all;
   }
 
   /** A driver that starts asks for signals from the first chain on. */
   begin(): void {
-    if (this.wantsCalls) this.ring.enableNotifications();
-    else this.ring.disableNotifications();
+    this.ring.enableNotifications();
   }
 
   /** Looks once at the ring without having been signalled: after a stop, when signals may have been lost. */
