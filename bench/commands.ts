@@ -13,6 +13,8 @@ export type GuestCommand =
       readonly lazyCredit: boolean;
       /** What the guest's connections advertise; undefined: as Linux. */
       readonly bufferBytes?: number | undefined;
+      /** Whom all of its packets are for; undefined: the host. */
+      readonly peerCid?: number;
       /** Undefined: guest-physical addresses, and the layout of the comparison with others. */
       readonly addressing?: Addressing;
     }

@@ -94,6 +94,8 @@ export interface DriverOptions {
   readonly tellsWhenEmpty: boolean;
   /** What the guest's connections advertise; default as Linux. */
   readonly bufferBytes?: number | undefined;
+  /** Whom all of its packets are for; default the host. */
+  readonly peerCid?: number | undefined;
   /** Undefined: guest-physical addresses, in the layout of the comparison with others. */
   readonly addressing?: Addressing;
 }
@@ -162,7 +164,7 @@ export class MeasuringDriver {
     this.#receiveBuffers = new Buffers(arena, size, PAGE, Access.WRITE);
     this.#headers = new Buffers(arena, dataSlots + controlSlots, layout.headerStride, Access.READ);
     this.#payloads = new Buffers(arena, dataSlots, LARGEST_PAYLOAD_BYTES, Access.READ);
-    this.#prepareHeaders(frontEnd.readCid());
+    this.#prepareHeaders(frontEnd.readCid(), options.peerCid ?? HOST_CID);
     for (let slot = 0; slot < dataSlots; slot++) this.#freeData.push(slot);
     for (let slot = 0; slot < controlSlots; slot++) this.#freeControl.push(dataSlots + slot);
     if (!this.#mapsEachTime) this.#prepareDescriptors();
@@ -176,12 +178,12 @@ export class MeasuringDriver {
     if (dma.questionFd >= 0) this.#epoll.add(dma.questionFd, EPOLLIN, ASKED);
   }
 
-  #prepareHeaders(cid: number): void {
+  #prepareHeaders(cid: number, peerCid: number): void {
     const words = this.#words;
     for (let slot = 0; slot < this.#headers.count; slot++) {
       const at = this.#headers.word[slot];
       words[at + SRC_CID] = cid;
-      words[at + DST_CID] = HOST_CID;
+      words[at + DST_CID] = peerCid;
       words[at + BUF_ALLOC] = this.#bufferBytes;
     }
     // Written once, so that there are pages; never again.
