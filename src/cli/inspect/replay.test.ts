@@ -58,7 +58,9 @@ function live(path: string, lints?: LintTable): string[] {
   for (const session of [1, 2]) {
     for (const each of observers) each.begun({ session, timeNs: make.nowNs, transport: "vhost-user" });
     for (const message of VIOMMU_SESSION) {
-      const frame = make.recorded(message);
+      // As the relay's thread hands it over: no Buffer.
+      const recorded = make.recorded(message);
+      const frame = { ...recorded, bytes: new Uint8Array(recorded.bytes) };
       const seen =
         frame.descriptorCount === 0
           ? frame

@@ -140,6 +140,7 @@ export function decodeLink(bytes: Uint8Array): LinkPacket | string {
     descriptorKinds: hasKinds
       ? [...kinds].map((each) => LINK_DESCRIPTOR_KINDS[each] ?? ("other" as const))
       : undefined,
-    body: bytes.slice(headerBytes),
+    // A copy that is no Buffer, whatever it was read into: a Buffer turns into JSON of its own.
+    body: new Uint8Array(bytes.subarray(headerBytes)),
   };
 }
