@@ -29,7 +29,7 @@ export async function inspectCommand(
     const describe = options.deviceType === undefined ? {} : { deviceType: options.deviceType };
     const inspection = new Inspection(json ? new JsonView(options) : new TextView(options), { describe });
     if (source.kind === "capture") followCapture(source, inspection, terminal);
-    else await followLive(source, inspection, terminal);
+    else await followLive(source, options.deviceType, inspection, terminal);
     const { worst } = inspection;
     return failOn !== undefined && worst !== undefined && isAtLeast(worst, failOn) ? EXIT_FINDINGS : EXIT_OK;
   } catch (error) {

@@ -5,6 +5,7 @@
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
 import { isAtLeast, type Severity } from "./lints/lint.js";
 import type { SessionMessage } from "./message.js";
+import type { RingPacket, SessionTraffic } from "./rings/traffic.js";
 import { type Finding, InspectedSession, type InspectOptions, type Observed } from "./session.js";
 
 /** Whoever shows sessions. */
@@ -14,6 +15,8 @@ export interface InspectionView {
   /** Something is overdue, or was missing at the end. */
   found(session: InspectedSession, findings: readonly Finding[]): void;
   remarked(session: InspectedSession, remark: Remark): void;
+  /** A ring carried a packet. Those of a session come in their order, messages perhaps a little before or after. */
+  packet(session: InspectedSession, packet: RingPacket): void;
   ended(session: InspectedSession): void;
 }
 
@@ -54,6 +57,17 @@ export class Inspection implements FrameObserver {
     if (session === undefined) return;
     session.remark(remark);
     this.view.remarked(session, remark);
+  }
+
+  packet(number: number, packet: RingPacket): void {
+    const session = this.#running.get(number);
+    if (session !== undefined) this.view.packet(session, packet);
+  }
+
+  /** What the rings of a session that is about to end did, where somebody followed them. */
+  traffic(number: number, traffic: SessionTraffic): void {
+    const session = this.#running.get(number);
+    if (session !== undefined) session.traffic = traffic;
   }
 
   /** Everything before this moment has been told. Returns whether something is overdue now that was not before. */

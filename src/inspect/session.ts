@@ -14,6 +14,7 @@ import type { Lint, LintTable, MessageLook, Severity, Sightings } from "./lints/
 import { messageOf, type SessionMessage } from "./message.js";
 import { SessionModel } from "./model/session-model.js";
 import { Pairings } from "./pairing.js";
+import type { SessionTraffic } from "./rings/traffic.js";
 
 /** How often it is looked for what is overdue. */
 const LOOK_EVERY_NS = 100_000_000n;
@@ -63,6 +64,8 @@ export class InspectedSession {
   readonly model: SessionModel;
   readonly figures = new Figures();
   end: SessionEnd | undefined;
+  /** Given before the end, if somebody followed the rings. */
+  traffic: SessionTraffic | undefined;
   readonly #findings = new Map<string, Finding>();
   readonly #perLint = new Map<string, number>();
   readonly #pairings = { main: new Pairings(), backend: new Pairings() };

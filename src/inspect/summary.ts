@@ -11,6 +11,7 @@ import type { SessionEnd, SessionStart } from "./frame.js";
 import { ringSpace, type SpaceName } from "./line.js";
 import type { RingModel } from "./model/ring-model.js";
 import type { SessionModel } from "./model/session-model.js";
+import type { RingTraffic } from "./rings/traffic.js";
 import type { Finding, InspectedSession } from "./session.js";
 
 /** `unseen`: no message shows it. */
@@ -42,6 +43,8 @@ export interface RingSummary {
   readonly kick: RingModel["kick"];
   readonly call: RingModel["call"];
   readonly inband: { readonly kicks: number; readonly calls: number; readonly errors: number };
+  /** What it carried, if it was followed. */
+  readonly traffic: RingTraffic | undefined;
 }
 
 export interface SessionSummary {
@@ -71,7 +74,7 @@ export interface SessionSummary {
 }
 
 export function summaryOf(session: InspectedSession, deviceType?: DeviceType): SessionSummary {
-  const { model, figures, start, end, findings } = session;
+  const { model, figures, start, end, findings, traffic } = session;
   const { iotlb } = model;
   const { toBackend, toFrontend, onChannel, descriptors } = figures;
   return {
@@ -84,7 +87,7 @@ export function summaryOf(session: InspectedSession, deviceType?: DeviceType): S
     regions: model.regions,
     rings: [...model.rings.values()]
       .sort((a, b) => a.index - b.index)
-      .map((ring) => ringSummary(ring, model)),
+      .map((ring) => ringSummary(ring, model, traffic?.get(ring.index))),
     iotlb: {
       updates: iotlb.updates,
       invalidations: iotlb.invalidations,
@@ -138,7 +141,7 @@ function bitsIn(word: bigint): number[] {
   return Array.from({ length: 64 }, (_, bit) => bit).filter((bit) => has(word, bit));
 }
 
-function ringSummary(ring: RingModel, model: SessionModel): RingSummary {
+function ringSummary(ring: RingModel, model: SessionModel, traffic: RingTraffic | undefined): RingSummary {
   const { index, size, starts, base, stoppedAt, kick, call, addresses } = ring;
   const located = (address: bigint): { space: SpaceName; address: bigint } => ({
     space: ringSpace(address, model),
@@ -159,6 +162,7 @@ function ringSummary(ring: RingModel, model: SessionModel): RingSummary {
     kick,
     call,
     inband: { kicks: ring.inbandKicks, calls: ring.inbandCalls, errors: ring.inbandErrors },
+    traffic,
   };
 }
 

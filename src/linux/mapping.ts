@@ -10,6 +10,7 @@ import { closeSync, fstatSync } from "node:fs";
 import { errno, SystemCallError } from "./errors.js";
 import { lastErrno, libcCalls, memfdCreate, viewMemory } from "./libc.js";
 
+const PROT_READ = 1;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
@@ -64,22 +65,30 @@ export function unmap(address: number, length: number): void {
 const parked = new Map<number, number[]>();
 
 /**
- * Maps `length` bytes of `fd` from `offset`, shared and writable. `alignment` is the file's page size (2 MiB and
- * more for hugetlbfs), of which `offset` and `length` are multiples.
+ * Maps `length` bytes of `fd` from `offset`, shared, and writable unless `isReadOnly`: then a write is a SIGSEGV, and a
+ * file that was opened for reading will do. `alignment` is the file's page size (2 MiB and more for hugetlbfs), of which
+ * `offset` and `length` are multiples.
  */
-export function mapShared(fd: number, offset: number, length: number, alignment = PAGE_BYTES): number {
+export function mapShared(
+  fd: number,
+  offset: number,
+  length: number,
+  alignment = PAGE_BYTES,
+  isReadOnly = false,
+): number {
+  const protection = isReadOnly ? PROT_READ : PROT_READ_WRITE;
   const reusable = parked.get(length)?.findIndex((address) => address % alignment === 0) ?? -1;
   if (reusable >= 0) {
     const address = parked.get(length)?.splice(reusable, 1)[0] as number;
     try {
-      return mmap(address, length, PROT_READ_WRITE, MAP_SHARED | MAP_FIXED, fd, offset);
+      return mmap(address, length, protection, MAP_SHARED | MAP_FIXED, fd, offset);
     } catch (error) {
       park(address, length);
       throw error;
     }
   }
   // The kernel aligns a hugetlbfs mapping by itself when it chooses the address.
-  return mmap(0, length, PROT_READ_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset);
+  return mmap(0, length, protection, MAP_SHARED | MAP_NORESERVE, fd, offset);
 }
 
 /** Takes a shared mapping away: zeros take its place, and the range waits for the next mapping of its length. */

@@ -21,6 +21,8 @@ export const MOST_REGIONS = 509;
 export interface GuestMemoryOptions {
   /** Default `MOST_REGIONS`. */
   readonly mostRegions?: number;
+  /** For whoever only looks on: nothing is ever written. Default false. */
+  readonly isReadOnly?: boolean;
 }
 
 /** A region together with the descriptor that came with it. */
@@ -35,6 +37,7 @@ export class GuestMemory {
   /** Views for JavaScript over mapped guest memory. */
   readonly views: HostViews;
   readonly mostRegions: number;
+  readonly isReadOnly: boolean;
   /** The regions by their addresses, for the hot path of `table-space.ts` to look up. */
   readonly byGpa: RangeTable;
   readonly byUva: RangeTable;
@@ -47,6 +50,7 @@ export class GuestMemory {
 
   constructor(options: GuestMemoryOptions = {}) {
     this.mostRegions = options.mostRegions ?? MOST_REGIONS;
+    this.isReadOnly = options.isReadOnly ?? false;
     this.byGpa = new RangeTable(this.mostRegions);
     this.byUva = new RangeTable(this.mostRegions);
     this.byHost = new RangeTable(this.mostRegions);
@@ -181,7 +185,7 @@ export class GuestMemory {
     const extent = mappingExtent(mmapOffset, size, pageBytes);
     let mappingAddress: number;
     try {
-      mappingAddress = mapShared(fd, extent.fileOffset, extent.length, pageBytes);
+      mappingAddress = mapShared(fd, extent.fileOffset, extent.length, pageBytes, this.isReadOnly);
     } catch (cause) {
       throw new MemoryError("mapping-failed", `${where} cannot be mapped: ${(cause as Error).message}`, {
         cause,

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { createConnection } from "node:net";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { DMA_KINDS } from "../../src/guest/dma.js";
+import type { SessionSummary } from "../../src/inspect/summary.js";
 import { builtinVmm } from "../../src/profiles/builtin.js";
 import { F, hex, mask, maskOf } from "../../src/virtio/index.js";
 import { run, SERVE_TIMEOUT_MS } from "../serve-rig.js";
@@ -109,6 +110,40 @@ describe("bit33 inspect", { timeout: SERVE_TIMEOUT_MS }, () => {
     const acknowledged = BigInt((set.payload as { value: string }).value);
     assert.notEqual(acknowledged & maskOf(F.RING_PACKED), 0n, hex(acknowledged));
   });
+
+  for (const [what, kind, packed] of [
+    ["split rings", "direct", false],
+    ["split rings behind a vIOMMU", "viommu", false],
+    ["packed rings", "direct", true],
+    ["packed rings behind a vIOMMU", "viommu", true],
+  ] as const) {
+    it(`follows the rings if asked to, and shows their packets: ${what}`, async () => {
+      await rig.serve.start([CID]);
+      await rig.inspect("--json", "--once", "--rings", "--device", "vsock", "--fail-on", "warning");
+      const qemu = builtinVmm("qemu-7.2");
+      const offer = { ...qemu.offer, own: qemu.offer.own | (packed ? mask(F.RING_PACKED) : 0n) };
+      const machine = rig.boot(kind, { ...qemu, offer });
+      await rig.serve.exchange(machine, CID, 300_000);
+      rig.off(machine);
+      assert.equal(await rig.end(), 0);
+      const packets = rig.records("packet");
+      const names = new Set(packets.map(({ direction, name }) => `${direction} ${name}`));
+      for (const name of ["REQUEST", "RESPONSE", "RW"])
+        assert.ok(
+          [...names].some((each) => each.endsWith(` ${name}`)),
+          [...names].join(),
+        );
+      const [{ rings }] = rig.records("summary") as unknown as SessionSummary[];
+      for (const { traffic } of rings) {
+        assert.ok(traffic !== undefined);
+        const { available, used, packets: shown, unseen } = traffic;
+        const figures = JSON.stringify(traffic);
+        assert.ok(used > 0 && available >= used, figures);
+        // What the guest sends is seen before it is used.
+        assert.ok(shown + unseen >= used && shown + unseen <= available, figures);
+      }
+    });
+  }
 
   it("prints one line a message, with names, and the summary, as text", async () => {
     await rig.serve.start([CID]);

@@ -229,7 +229,8 @@ describe("vsock packets of a capture", () => {
         });
         Object.assign(header, { op, len: length, bufAlloc: 262144, fwdCnt: 7 });
         header.write(new DataView(bytes.buffer), 0);
-        capture.vsockPacket(make.nowNs, bytes, Buffer.from("hello").subarray(0, length));
+        const payload = Buffer.from("hello").subarray(0, length);
+        capture.packet(1, { timeNs: make.nowNs, ring: 1, direction: "to-device", header: bytes, payload });
       }
     });
     const fields = [

@@ -1,12 +1,15 @@
 /**
- * An inspection as JSON, one object a line, each with its `kind`: `session`, `message`, `finding`, `note`, `summary`.
+ * An inspection as JSON, one object a line, each with its `kind`: `session`, `message`, `packet`, `finding`, `note`,
+ * `summary`.
  * 64-bit numbers are hexadecimal strings, times nanoseconds in decimal strings. Must not know where messages come from.
  */
 import type { Remark } from "../../inspect/frame.js";
 import type { InspectionView } from "../../inspect/inspection.js";
+import { packetHeader, type RingPacket } from "../../inspect/rings/traffic.js";
 import type { Finding, InspectedSession, Observed } from "../../inspect/session.js";
 import { summaryOf } from "../../inspect/summary.js";
 import { type DeviceType, hex } from "../../virtio/index.js";
+import { describePacket, opName } from "../../vsock/header.js";
 import type { TextViewOptions } from "./text-view.js";
 
 export class JsonView implements InspectionView {
@@ -53,6 +56,22 @@ export class JsonView implements InspectionView {
 
   remarked({ start }: InspectedSession, { timeNs, text }: Remark): void {
     this.#write("note", start.session, { timeNs: String(timeNs), text });
+  }
+
+  packet({ start }: InspectedSession, packet: RingPacket): void {
+    if (this.#quiet) return;
+    const { srcCid, srcCidHigh, dstCid, dstCidHigh, op, ...rest } = packetHeader(packet);
+    this.#write("packet", start.session, {
+      ring: packet.ring,
+      timeNs: String(packet.timeNs),
+      direction: packet.direction,
+      srcCid: (BigInt(srcCidHigh) << 32n) | BigInt(srcCid),
+      dstCid: (BigInt(dstCidHigh) << 32n) | BigInt(dstCid),
+      ...rest,
+      op,
+      name: opName(op),
+      line: describePacket(packetHeader(packet)),
+    });
   }
 
   ended(session: InspectedSession): void {

@@ -26,6 +26,9 @@ const OPTIONS = {
     help: `how long a back-end that is not there yet is waited for, in seconds (default ${DEFAULT_CONNECT_TIMEOUT_S})`,
   },
   once: { help: "end after the first session" },
+  rings: {
+    help: "follow the rings too, by looks at the guest's memory: figures, and with --device vsock each packet",
+  },
   capture: {
     argument: "FILE.pcapng",
     help: "keep the messages for Wireshark, and to inspect them again (docs/captures.md)",
@@ -78,6 +81,7 @@ export interface LiveSource {
   readonly comes: "front-end" | "back-end";
   readonly connectTimeoutMs: number;
   readonly once: boolean;
+  readonly rings: boolean;
   readonly capturePath: string | undefined;
   readonly repairs: Repairs;
 }
@@ -103,6 +107,7 @@ const LIVE_ONLY: readonly OptionName[] = [
   "reverse",
   "connect-timeout",
   "once",
+  "rings",
   "capture",
   ...(Object.keys(REPAIR_OPTIONS) as (keyof typeof REPAIR_OPTIONS)[]),
 ];
@@ -157,6 +162,7 @@ function readLiveSource(find: Find, given: Given): LiveSource {
     comes: find("reverse") === undefined ? "front-end" : "back-end",
     connectTimeoutMs: readTimeoutMs(find("connect-timeout")),
     once: find("once") !== undefined,
+    rings: find("rings") !== undefined,
     capturePath: find("capture")?.value,
     repairs: readRepairs(given),
   };

@@ -6,5 +6,5 @@ import type { FileSource } from "./options.js";
 
 export function followCapture({ path }: FileSource, inspection: Inspection, terminal: Terminal): void {
   const { others } = replayCapture(path, inspection);
-  if (others > 0) terminal.complain(`${path}: ${others} packets are no vhost-user messages; not looked at`);
+  if (others > 0) terminal.complain(`${path}: ${others} packets are of other programs; not looked at`);
 }

@@ -17,7 +17,7 @@ export function summaryText(summary: SessionSummary): string {
     `  addresses are ${summary.translation.verdict}:`,
     ...summary.translation.evidence.map((each) => `    ${each}`),
     ...memoryLines(summary),
-    ...summary.rings.map(ringLine),
+    ...summary.rings.flatMap((ring) => [ringLine(ring), ...trafficLines(ring)]),
     ...iotlbLines(summary),
     ...waitLines(summary),
     ...findingLines(summary),
@@ -75,6 +75,18 @@ function ringLine({
   if (inband.kicks + inband.calls + inband.errors > 0)
     words.push(`in-band kicks ${inband.kicks}, calls ${inband.calls}, errors ${inband.errors}`);
   return words.join(", ");
+}
+
+function trafficLines({ traffic }: RingSummary): string[] {
+  if (traffic === undefined) return [];
+  const { available, used, packets, readableBytes, writtenBytes, kicks, calls, unseen } = traffic;
+  return [
+    `    ${available} buffers made available, ${used} used, ${readableBytes} bytes for the device to read, ` +
+      `${writtenBytes} written by it, ${packets} packets shown, at least ${kicks} kicks and ${calls} calls`,
+    ...(unseen === 0
+      ? []
+      : [`    unseen: what ${unseen} of the used buffers held was gone, or out of reach, when looked for`]),
+  ];
 }
 
 function iotlbLines({ iotlb }: SessionSummary): string[] {

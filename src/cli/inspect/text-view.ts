@@ -4,10 +4,11 @@
  */
 import type { Remark } from "../../inspect/frame.js";
 import type { InspectionView } from "../../inspect/inspection.js";
-import type { SessionMessage } from "../../inspect/message.js";
+import { packetHeader, type RingPacket } from "../../inspect/rings/traffic.js";
 import type { Finding, InspectedSession, Observed } from "../../inspect/session.js";
 import { summaryOf } from "../../inspect/summary.js";
 import type { DeviceType } from "../../virtio/index.js";
+import { describePacket } from "../../vsock/header.js";
 import { milliseconds, summaryText } from "./summary-text.js";
 
 export interface TextViewOptions {
@@ -21,6 +22,9 @@ const ARROWS = {
   main: { "to-backend": " > ", "to-frontend": " < " },
   backend: { "to-backend": " >>", "to-frontend": " <<" },
 } as const;
+
+/** The same for what a ring carries: towards the device, or towards the guest. */
+const PACKET_ARROWS = { "to-device": " > ", "to-guest": " < " } as const;
 
 export class TextView implements InspectionView {
   readonly #options: TextViewOptions;
@@ -38,7 +42,8 @@ export class TextView implements InspectionView {
   observed(session: InspectedSession, { number, message, line, answers, findings }: Observed): void {
     if (!this.#options.quiet) {
       const pair = answers === undefined ? "" : `  (#${answers.number}, ${milliseconds(answers.afterNs)})`;
-      this.#print(`${this.#head(session, message, number)} ${line}${pair}`);
+      const arrow = ARROWS[message.channel][message.direction];
+      this.#print(`${this.#time(session, message.timeNs)} #${number}${arrow} ${line}${pair}`);
     }
     this.found(session, findings);
   }
@@ -54,14 +59,20 @@ export class TextView implements InspectionView {
     this.#print(`${session.start.session} note: ${text}`);
   }
 
+  packet(session: InspectedSession, packet: RingPacket): void {
+    if (this.#options.quiet) return;
+    const arrow = PACKET_ARROWS[packet.direction];
+    const line = describePacket(packetHeader(packet));
+    this.#print(`${this.#time(session, packet.timeNs)} q${packet.ring}${arrow} ${line}`);
+  }
+
   ended(session: InspectedSession): void {
     this.#print(summaryText(summaryOf(session, this.#options.deviceType)));
   }
 
-  #head({ start }: InspectedSession, message: SessionMessage, number: number): string {
-    const seconds = Number((message.timeNs - start.timeNs) / 1000n) / 1e6;
-    const arrow = ARROWS[message.channel][message.direction];
-    return `${start.session} ${seconds.toFixed(6).padStart(11)} #${number}${arrow}`;
+  #time({ start }: InspectedSession, timeNs: bigint): string {
+    const seconds = Number((timeNs - start.timeNs) / 1000n) / 1e6;
+    return `${start.session} ${seconds.toFixed(6).padStart(11)}`;
   }
 
   #print(text: string): void {

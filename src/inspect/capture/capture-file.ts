@@ -1,18 +1,18 @@
 /**
- * Writes an inspection into a pcapng file as it goes: vhost-user messages on one interface, vsock packets on another.
- * Each packet is handed to the kernel whole before the call returns, so what was seen is kept even if this process is
+ * Writes an inspection into a pcapng file as it goes: vhost-user messages on one interface, vsock packets on one for each
+ * ring. Each packet is handed to the kernel whole before the call returns, so what was seen is kept even if this process is
  * killed with the next message. Reads nothing back (replay.ts does) and judges nothing.
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "../frame.js";
+import { packetHeader, type RingPacket } from "../rings/traffic.js";
 import { CaptureError, systemReason } from "./error.js";
 import { encodeLink, PLAIN_LINK, VHOST_USER_LINK_TYPE } from "./link-header.js";
 import { interfaceBlock, type PacketInfo, packetBlock, sectionBlock } from "./pcapng-encode.js";
-import { encodeVsockPacket, VSOCK_LINK_TYPE, vsockPacketBytes } from "./vsockmon.js";
+import { encodeVsockPacket, VSOCK_LINK_TYPE, vsockInterfaceName, vsockPacketBytes } from "./vsockmon.js";
 
-/** Positions of the two interfaces in the file. */
+/** Position of the first interface in the file. */
 const VHOST_USER = 0;
-const VSOCK = 1;
 
 export interface CaptureFileOptions {
   readonly path: string;
@@ -26,6 +26,8 @@ export class CaptureFile implements FrameObserver {
   readonly #path: string;
   readonly #onFailure: (error: CaptureError) => void;
   #fd: number | undefined;
+  /** The interfaces behind the first, by their names. */
+  readonly #interfaces = new Map<string, number>();
 
   /** Replaces a file that was there. Throws a CaptureError. */
   constructor({ path, application, onFailure }: CaptureFileOptions) {
@@ -41,14 +43,6 @@ export class CaptureFile implements FrameObserver {
           linkType: VHOST_USER_LINK_TYPE,
           name: "vhost-user",
           description: "vhost-user messages, each behind the header that docs/captures.md describes",
-        }),
-      );
-      writeWhole(
-        this.#fd,
-        interfaceBlock({
-          linkType: VSOCK_LINK_TYPE,
-          name: "vsock",
-          description: "vsock packets of the rings, as vsockmon shows them",
         }),
       );
     } catch (error) {
@@ -92,22 +86,23 @@ export class CaptureFile implements FrameObserver {
     this.#packet(VHOST_USER, timeNs, encodeLink({ ...PLAIN_LINK, kind: "ended", session, ender: by, body }));
   }
 
-  /**
-   * A vsock packet of a ring.
-   *
-   * @param header the 44 bytes of struct virtio_vsock_hdr
-   * @param payload all of it, or its beginning
-   * @param payloadBytes how much there was
-   */
-  vsockPacket(
-    timeNs: bigint,
-    header: Uint8Array,
-    payload: Uint8Array,
-    payloadBytes = payload.byteLength,
-  ): void {
-    const originalBytes = vsockPacketBytes(payloadBytes);
+  /** A vsock packet of a ring. */
+  packet(session: number, packet: RingPacket): void {
+    const { timeNs, ring, header, payload } = packet;
     const bytes = encodeVsockPacket(header, payload);
-    this.#write(packetBlock({ interface: VSOCK, timeNs, bytes, originalBytes }));
+    const originalBytes = vsockPacketBytes(Math.max(packetHeader(packet).len, payload.byteLength));
+    this.#write(packetBlock({ interface: this.#interfaceOf(session, ring), timeNs, bytes, originalBytes }));
+  }
+
+  #interfaceOf(session: number, ring: number): number {
+    const name = vsockInterfaceName(session, ring);
+    const known = this.#interfaces.get(name);
+    if (known !== undefined) return known;
+    const position = VHOST_USER + 1 + this.#interfaces.size;
+    this.#interfaces.set(name, position);
+    const description = `vsock packets of ring ${ring} of session ${session}, as vsockmon shows them`;
+    this.#write(interfaceBlock({ linkType: VSOCK_LINK_TYPE, name, description }));
+    return position;
   }
 
   close(): void {

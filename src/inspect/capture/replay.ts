@@ -3,17 +3,20 @@
  * other link types and of other programs are counted. Must not know what comes of it.
  */
 import type { FrameObserver } from "../frame.js";
+import { directionOf, type RingPacket } from "../rings/traffic.js";
 import { CaptureError } from "./error.js";
 import { decodeLink, type LinkPacket, VHOST_USER_LINK_TYPE } from "./link-header.js";
 import { type CapturedPacket, readPackets } from "./pcapng-reader.js";
+import { decodeVsockPacket, VSOCK_LINK_TYPE, vsockInterface } from "./vsockmon.js";
 
 export interface ReplayObserver extends FrameObserver {
   time(nowNs: bigint): void;
+  packet(session: number, packet: RingPacket): void;
 }
 
 export interface ReplayCounts {
   readonly messages: number;
-  /** Packets that are no vhost-user messages of ours: the rings' packets, or somebody else's. */
+  /** Packets of somebody else. */
   readonly others: number;
 }
 
@@ -31,7 +34,7 @@ export function replayCapture(path: string, observer: ReplayObserver): ReplayCou
   try {
     for (const packet of readPackets(path)) {
       if (packet.interface.linkType !== VHOST_USER_LINK_TYPE) {
-        others++;
+        if (!playPacket(packet, observer, open)) others++;
         continue;
       }
       const link = linkOf(packet);
@@ -47,6 +50,18 @@ export function replayCapture(path: string, observer: ReplayObserver): ReplayCou
     throw new CaptureError("capture-foreign", path, problem);
   }
   return { messages, others };
+}
+
+/** False if it is no packet of a ring of a session that is open. */
+function playPacket(captured: CapturedPacket, observer: ReplayObserver, open: Set<number>): boolean {
+  const { timeNs, bytes } = captured;
+  const from = captured.interface.linkType === VSOCK_LINK_TYPE && vsockInterface(captured.interface.name);
+  const packet = decodeVsockPacket(bytes);
+  if (!from || typeof packet === "string" || !open.has(from.session)) return false;
+  const { headerBytes: header, payload } = packet;
+  const { session, ring } = from;
+  observer.packet(session, { timeNs, ring, direction: directionOf(ring), header, payload });
+  return true;
 }
 
 function linkOf(packet: CapturedPacket): LinkPacket {

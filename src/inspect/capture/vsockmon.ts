@@ -78,8 +78,21 @@ export function vsockPacketBytes(payloadBytes: number): number {
   return MARK + payloadBytes;
 }
 
+/** What the interface is called that has the packets of one ring. */
+export function vsockInterfaceName(session: number, ring: number): string {
+  return `vsock-${session}-q${ring}`;
+}
+
+/** Session and ring of an interface; undefined for one that somebody else named. */
+export function vsockInterface(name: string): { session: number; ring: number } | undefined {
+  const [, session, ring] = /^vsock-(\d+)-q(\d+)$/.exec(name) ?? [];
+  return session === undefined ? undefined : { session: Number(session), ring: Number(ring) };
+}
+
 export interface CapturedVsockPacket {
   readonly op: number;
+  /** The 44 bytes of struct virtio_vsock_hdr. */
+  readonly headerBytes: Uint8Array;
   readonly header: PacketHeader;
   readonly payload: Uint8Array;
 }
@@ -93,5 +106,6 @@ export function decodeVsockPacket(bytes: Uint8Array): CapturedVsockPacket | stri
   if (bytes.byteLength < MARK) return `${bytes.byteLength} bytes are too few for a virtio header`;
   const header = new PacketHeader();
   header.read(viewOf(bytes), VSOCKMON_HEADER.byteLength);
-  return { op, header, payload: bytes.subarray(MARK) };
+  const headerBytes = bytes.slice(VSOCKMON_HEADER.byteLength, MARK);
+  return { op, headerBytes, header, payload: bytes.slice(MARK) };
 }

@@ -13,6 +13,7 @@ import { descriptorKind } from "./descriptor-kind.js";
 import { Link, type LinkSide } from "./link.js";
 import type { Piece } from "./outgoing.js";
 import type { MakeRewriter, Rewriter, RewriterPort } from "./rewriter.js";
+import type { RelayTap } from "./tap.js";
 
 const SET_BACKEND_REQ_FD = messageByName("frontend", "SET_BACKEND_REQ_FD").id;
 
@@ -22,6 +23,7 @@ export interface RelaySessionOptions {
   readonly clock: Clock;
   readonly observer: FrameObserver;
   readonly makeRewriter: MakeRewriter | undefined;
+  readonly tap: RelayTap | undefined;
   readonly finished: () => void;
 }
 
@@ -80,9 +82,10 @@ export class RelaySession implements RewriterPort {
     pieces: readonly Piece[],
   ): readonly Piece[] {
     const fds = pieces.flatMap((piece) => piece.fds);
-    const { observer, session, clock } = this.#options;
+    const { observer, session, clock, tap } = this.#options;
     const seen = { timeNs: clock.nowNs(), channel, direction, bytes, descriptorCount: fds.length };
     observer.frame(session, fds.length === 0 ? seen : { ...seen, descriptorKinds: fds.map(descriptorKind) });
+    tap?.message(session, seen, fds);
     const passed = this.#rewritten(channel, direction, bytes, pieces, fds);
     const header = decodeHeader(bytes);
     const isChannel =
@@ -151,7 +154,8 @@ export class RelaySession implements RewriterPort {
     this.#main.close();
     for (const link of this.#channels) link.close();
     this.#rewriter?.close();
-    const { observer, session, clock, finished } = this.#options;
+    const { observer, session, clock, finished, tap } = this.#options;
+    tap?.ended(session);
     observer.ended(session, { timeNs: clock.nowNs(), by, reason });
     finished();
   }

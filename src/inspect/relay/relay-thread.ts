@@ -31,6 +31,7 @@ export class RelayThread {
     const workerData: RelayStart = { ...options, wakeFd: this.#wakeFd ?? -1, seen: this.#seen };
     this.#worker = new Worker(new URL("./worker.js", import.meta.url), {
       workerData,
+      transferList: options.rings === undefined ? [] : [options.rings.port],
       // The thread closes descriptors that it got from peers; Node would warn of each.
       trackUnmanagedFds: false,
     });

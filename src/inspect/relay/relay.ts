@@ -12,6 +12,7 @@ import type { FrameObserver } from "../frame.js";
 import { type Clock, wallClock } from "./clock.js";
 import { RelaySession } from "./relay-session.js";
 import type { MakeRewriter } from "./rewriter.js";
+import type { RelayTap } from "./tap.js";
 
 /** Front-ends at a time. Our choice: a back-end program serves one, rarely a handful. */
 const MOST_SESSIONS = 64;
@@ -28,6 +29,7 @@ export interface RelayOptions {
   readonly loop: EventLoop;
   readonly observer: FrameObserver;
   readonly makeRewriter?: MakeRewriter | undefined;
+  readonly tap?: RelayTap | undefined;
   /** A session is over. */
   readonly onEnd?: (() => void) | undefined;
 }
@@ -134,7 +136,7 @@ export class Relay {
 
   #join(waiting: Waiting, other: number): void {
     this.#waiting.delete(waiting);
-    const { loop, observer, makeRewriter, comes } = this.#options;
+    const { loop, observer, makeRewriter, comes, tap } = this.#options;
     const [front, back] = comes === "front-end" ? [waiting.fd, other] : [other, waiting.fd];
     const session: RelaySession = new RelaySession(front, back, {
       session: waiting.session,
@@ -142,6 +144,7 @@ export class Relay {
       clock: this.#clock,
       observer,
       makeRewriter,
+      tap,
       finished: () => {
         this.#sessions.delete(session);
         this.#options.onEnd?.();
@@ -155,6 +158,7 @@ export class Relay {
     waiting.timer?.cancel();
     this.#waiting.delete(waiting);
     closeSync(waiting.fd);
+    this.#options.tap?.ended(waiting.session);
     this.#options.observer.ended(waiting.session, { timeNs: this.#clock.nowNs(), by, reason });
     this.#options.onEnd?.();
   }

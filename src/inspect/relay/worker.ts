@@ -6,6 +6,8 @@ import { parentPort, receiveMessageOnPort, workerData } from "node:worker_thread
 import { EventLoop } from "../../linux/event-loop.js";
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "../frame.js";
 import { type Repairs, repairing } from "../repair/repairs.js";
+import type { RingsEnd } from "../rings/ring-reports.js";
+import { RingTap } from "../rings/tap.js";
 import { wallClock } from "./clock.js";
 import { Relay } from "./relay.js";
 
@@ -15,6 +17,8 @@ export interface RelayStart {
   readonly connectTimeoutMs: number;
   readonly comes: "front-end" | "back-end";
   readonly repairs: Repairs;
+  /** Who follows the rings, if somebody does. */
+  readonly rings: RingsEnd | undefined;
   /** Written by the main thread to end the relay, or to say that it has caught up. It stays the main thread's. */
   readonly wakeFd: number;
   /** Reports that the main thread has dealt with, counted by it; shared. */
@@ -65,7 +69,13 @@ function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
     remark: (session, remark) => post({ kind: "remark", session, remark }),
     ended: (session, end) => post({ kind: "ended", session, end }),
   };
-  const relay = new Relay({ ...start, loop, observer, makeRewriter: repairing(start.repairs) });
+  const tap =
+    start.rings &&
+    new RingTap(start.rings, (session, text) =>
+      observer.remark(session, { timeNs: clock.nowNs(), text, isGap: false }),
+    );
+  if (tap !== undefined) loop.afterEvents(() => tap.flush());
+  const relay = new Relay({ ...start, loop, observer, makeRewriter: repairing(start.repairs), tap });
   const tick = loop.timerFor({
     onTimer() {
       if (unseen() < MOST_UNSEEN / 2) relay.resume();
@@ -80,6 +90,7 @@ function run(start: RelayStart, port: NonNullable<typeof parentPort>): void {
       for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
         const { reason } = got.message as ToRelay;
         relay.close(reason);
+        tap?.flush();
         flush();
         loop.stop();
       }
