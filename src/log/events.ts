@@ -119,7 +119,7 @@ export const EVENTS = {
   },
   "command-failed": {
     level: "warn",
-    text: "A command of `--forward PORT=exec:COMMAND` could not be started, mostly because the system has no more processes or descriptors; its guest finds the connection closed. (A shell that does not find the program has been started: it says so itself, and ends with status 127.)",
+    text: "A command of `--forward PORT=exec:COMMAND` could not be started, mostly because the system has no more processes or descriptors; its guest finds the connection closed. A shell that does not find the program has been started: it says so itself, and ends with status 127.",
   },
   "command-ended": {
     level: "info",

@@ -181,7 +181,7 @@ describe("a VM that moves to another device with the first one's state", {
         "nonsense",
         "{}",
         "[]",
-        JSON.stringify({ ...state, version: 2 }),
+        JSON.stringify({ ...state, version: state.version + 1 }),
         JSON.stringify({ ...state, nextPort: -1 }),
         JSON.stringify({ ...state, connections: [[1, 2]] }),
         JSON.stringify({ ...state, connections: [[1, 2, 2 ** 32]] }),
