@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { ownGroup } from "./device-process.js";
 
 const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
 const PATIENCE_MS = 30_000;
@@ -28,7 +29,7 @@ export class Daemon {
     }));
     const options = this.vms.flatMap(({ socketPath, udsPath }, index) => [
       "--vm",
-      `guest-cid=${FIRST_CID + index},socket=${socketPath},uds-path=${udsPath},max-connections=${MOST_CONNECTIONS}`,
+      `guest-cid=${FIRST_CID + index},socket=${socketPath},uds-path=${udsPath},max-connections=${MOST_CONNECTIONS},groups=${ownGroup(index)}`,
     ]);
     this.#child = spawn(
       process.execPath,

@@ -20,6 +20,8 @@ export interface DeviceOptions {
   readonly nodeOptions?: readonly string[];
   /** How many VMs it is to serve; default 1. */
   readonly vms?: number;
+  /** Whether they are siblings. Otherwise each is in a group, and so in ours on a thread, of its own. */
+  readonly siblings?: boolean;
 }
 
 /** A program with its arguments. */
@@ -40,10 +42,23 @@ export function socketsIn(folder: string, index = 0): { socketPath: string; udsP
 }
 
 /** The option that describes the VM of this index, which is the same for both devices. */
-export function vmOption(folder: string, index = 0, bufferBytes?: number): string[] {
+export function vmOption(
+  folder: string,
+  index = 0,
+  { bufferBytes, siblings = false }: Pick<DeviceOptions, "bufferBytes" | "siblings"> = {},
+): string[] {
   const { socketPath, udsPath } = socketsIn(folder, index);
   const buffer = bufferBytes === undefined ? "" : `,tx-buffer-size=${bufferBytes}`;
-  return ["--vm", `guest-cid=${GUEST_CID + index},socket=${socketPath},uds-path=${udsPath}${buffer}`];
+  const groups = siblings ? "" : `,groups=${ownGroup(index)}`;
+  return [
+    "--vm",
+    `guest-cid=${GUEST_CID + index},socket=${socketPath},uds-path=${udsPath}${buffer}${groups}`,
+  ];
+}
+
+/** A group for the VM of this index alone: VMs that name none are siblings, and share a thread. */
+export function ownGroup(index: number): string {
+  return `vm-${index}`;
 }
 
 export class DeviceProcess {
@@ -55,12 +70,13 @@ export class DeviceProcess {
   readonly #child: ChildProcess;
   #said = "";
 
-  private constructor({ program, args }: CommandLine, { folder, bufferBytes, vms = 1 }: DeviceOptions) {
+  private constructor({ program, args }: CommandLine, deviceOptions: DeviceOptions) {
+    const { folder, vms = 1 } = deviceOptions;
     const indices = Array.from({ length: vms }, (_, index) => index);
     this.socketPaths = indices.map((index) => socketsIn(folder, index).socketPath);
     this.socketPath = this.socketPaths[0];
     this.udsPath = socketsIn(folder).udsPath;
-    const options = indices.flatMap((index) => vmOption(folder, index, bufferBytes));
+    const options = indices.flatMap((index) => vmOption(folder, index, deviceOptions));
     this.#child = spawn(program, [...args, ...options], { stdio: ["ignore", "ignore", "pipe"] });
     this.#child.stderr?.on("data", (text: Buffer) => {
       this.#said = (this.#said + text.toString()).slice(-4000);

@@ -8,6 +8,7 @@ import type { Machine } from "./machine.js";
 import type { BenchRecord } from "./record.js";
 import { isObject, problemOf, type Shape } from "./report-shape.js";
 import { ROWS } from "./rows.js";
+import { SIBLING_ROWS, type SiblingRecord } from "./siblings-rows.js";
 import type { SoakSample, Trend, Verdict } from "./soak-verdict.js";
 import type { TranslationRecord } from "./translation-rows.js";
 
@@ -37,6 +38,7 @@ export interface Results {
   readonly machines: readonly { readonly file: string; readonly machine: Machine }[];
   readonly records: readonly BenchRecord[];
   readonly translation: readonly TranslationRecord[];
+  readonly siblings: readonly SiblingRecord[];
   readonly curves: readonly CurvePoint[];
   readonly soakSamples: readonly SoakSample[];
   readonly soakEnd: SoakEnd | undefined;
@@ -109,6 +111,19 @@ const TRANSLATION: Shape = {
   cpu: ALSO_OFF,
 };
 
+const SIBLING: Shape = {
+  row: "text",
+  setting: "text",
+  unit: "text",
+  ours: "number",
+  peer: "number?",
+  ratio: "number?",
+  bar: "number",
+  met: "flag?",
+  spread: { ours: "number", peer: "number?" },
+  rounds: "number",
+};
+
 const CURVE: Shape = {
   curve: "text",
   x: "number",
@@ -161,6 +176,11 @@ const KINDS = {
   record: {
     is: ({ row }) => typeof row === "string" && Object.hasOwn(ROWS, row),
     shape: RECORD,
+    key: ({ row, setting }) => `${row} (${setting})`,
+  },
+  sibling: {
+    is: ({ row }) => typeof row === "string" && Object.hasOwn(SIBLING_ROWS, row),
+    shape: SIBLING,
     key: ({ row, setting }) => `${row} (${setting})`,
   },
   curve: {
@@ -218,6 +238,7 @@ export function readResults(files: readonly LineFile[]): Results {
     machines,
     records: found.record as unknown as BenchRecord[],
     translation: found.translation as unknown as TranslationRecord[],
+    siblings: found.sibling as unknown as SiblingRecord[],
     curves: found.curve as unknown as CurvePoint[],
     soakSamples: found.soakSample as unknown as SoakSample[],
     soakEnd: found.soakEnd[0] as unknown as SoakEnd | undefined,

@@ -1,9 +1,10 @@
-/** The tables on what stands beside the contest: the machine, translation, the curves and the soak. */
+/** The tables on what stands beside the contest: the machine, translation, siblings, the curves and the soak. */
 import { type CurvePoints, unitOf } from "./chart-curves.js";
 import { CURVES } from "./curves-points.js";
 import type { Results, SoakEnd } from "./report-lines.js";
 import { figure, figures, limit, NONE, percent, table, times, words } from "./report-words.js";
 import { ROWS, type RowName } from "./rows.js";
+import { SIBLING_ROWS, type SiblingRecord } from "./siblings-rows.js";
 import { significant } from "./statistics.js";
 import type { TranslationRecord, Variant } from "./translation-rows.js";
 
@@ -62,6 +63,31 @@ export function translationTable(records: readonly TranslationRecord[]): string 
     record.unit,
     times(record.ratio.off),
     limit("more", record.bar.off),
+    record.met === null ? "" : record.met ? "met" : "**MISSED**",
+  ]);
+  return table(columns, rows);
+}
+
+export function siblingsTable(records: readonly SiblingRecord[]): string {
+  const columns = [
+    ...["row", "work", "buffers"].map(words),
+    ...["ours", "spread", "peer", "spread"].map(figures),
+    words("unit"),
+    ...["ours ÷ peer", "bar", "rounds"].map(figures),
+    words("verdict"),
+  ];
+  const rows = records.map((record) => [
+    `\`${record.row}\``,
+    SIBLING_ROWS[record.row],
+    record.setting === "equal" ? "the same for both" : "as each comes",
+    figure(record.ours),
+    percent(record.spread.ours),
+    figure(record.peer),
+    percent(record.spread.peer),
+    record.unit,
+    times(record.ratio),
+    limit("more", record.bar),
+    String(record.rounds),
     record.met === null ? "" : record.met ? "met" : "**MISSED**",
   ]);
   return table(columns, rows);

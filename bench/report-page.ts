@@ -8,6 +8,7 @@ import type { Results } from "./report-lines.js";
 import {
   curveTables,
   machinesTable,
+  siblingsTable,
   soakText,
   translationTable,
   translationTimeTable,
@@ -31,7 +32,7 @@ const BEGIN =
 const END = "<!-- What is made ends here. -->";
 
 export function makeReport(results: Results): Report {
-  const { machines, records, translation, soakSamples, soakEnd } = results;
+  const { machines, records, translation, siblings, soakSamples, soakEnd } = results;
   const judged = judge(records);
   const curves = curvesOf(results.curves);
   const charts = new Map<ChartName, string>();
@@ -39,7 +40,10 @@ export function makeReport(results: Results): Report {
     "### On what",
     machinesTable(machines),
     "### Against the bars",
-    summary(judged, translation),
+    summary(judged, [
+      { works: "translation", records: translation },
+      { works: "siblings", records: siblings.filter(({ setting }) => setting === "default") },
+    ]),
     "Figures are those with default buffers; a ratio is the median of the rounds' ratios, not the ratio of the medians.",
   ];
   const subtitle = subtitleOf(machines);
@@ -68,6 +72,8 @@ export function makeReport(results: Results): Report {
     ...(translation.length === 0
       ? [NOT_MEASURED]
       : [translationTable(translation), TIME_HEAD, translationTimeTable(translation)]),
+    "### Guest to guest",
+    siblings.length === 0 ? NOT_MEASURED : siblingsTable(siblings),
     "### As work grows",
   );
   if (curves.length === 0) parts.push(NOT_MEASURED);

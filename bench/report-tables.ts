@@ -3,12 +3,17 @@ import type { BenchRecord, Side } from "./record.js";
 import type { Judged } from "./report-verdict.js";
 import { figure, figures, limit, NONE, percent, table, times, words } from "./report-words.js";
 import { ROWS, type RowName, rowsOf, WORKS } from "./rows.js";
-import type { TranslationRecord } from "./translation-rows.js";
+
+/** What is measured beside the contest, and has bars. */
+export interface Besides {
+  readonly works: string;
+  readonly records: readonly { readonly row: string; readonly met: boolean | null }[];
+}
 
 /** What there is to know in one paragraph: what is met, what is missed, what is worse, what nobody measured. */
-export function summary(judged: readonly Judged[], translation: readonly TranslationRecord[]): string {
+export function summary(judged: readonly Judged[], besides: readonly Besides[]): string {
   const barred = judged.filter(({ verdict }) => verdict !== "stated");
-  const others = translation.filter(({ met }) => met !== null);
+  const others = besides.flatMap(({ records }) => records).filter(({ met }) => met !== null);
   const met = [...barred.filter(({ verdict }) => verdict === "met"), ...others.filter((each) => each.met)];
   const missed = [
     ...barred.filter(({ verdict }) => verdict === "missed").map((each) => coded(each, each.missed)),
@@ -18,7 +23,7 @@ export function summary(judged: readonly Judged[], translation: readonly Transla
   const lacking = barred
     .filter(({ unchecked }) => unchecked.length > 0)
     .map((each) => coded(each, each.unchecked));
-  if (others.length === 0) lacking.push("translation");
+  for (const { works, records } of besides) if (!records.some(({ met }) => met !== null)) lacking.push(works);
   return [
     `**${met.length} of ${barred.length + others.length} rows meet their bars.**`,
     missed.length === 0 ? "None misses one." : `Missed: ${missed.join(", ")}.`,

@@ -12,12 +12,13 @@ import { peerProgram, whatPeerIsMissing } from "../test/peers/paths.js";
 import { DeviceProcess } from "./device-process.js";
 import { Program } from "./program.js";
 import { Progress } from "./progress.js";
-import { median, spread } from "./statistics.js";
+import type { SiblingRecord } from "./siblings-rows.js";
+import { median, significant, spread } from "./statistics.js";
 
 const MESSAGE_BYTES = 64 * 1024;
 const QUEUE_SIZE = 256;
 const PORT = 5000;
-/** Of the first VM and the second (`device-process.ts`), which name no group and so have one in common. */
+/** Of the first VM and the second (`device-process.ts`), which are siblings. */
 const CIDS = [3, 4] as const;
 /** The requirement: ours is at least so many times as fast. */
 const BAR = 2;
@@ -31,7 +32,7 @@ type Side = "ours" | "peer";
 async function measure(side: Side, bufferBytes: number | undefined, durationMs: number): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "bit33-siblings-"));
   mkdirSync(join(folder, "d"));
-  const options = { folder: join(folder, "d"), bufferBytes, vms: CIDS.length };
+  const options = { folder: join(folder, "d"), bufferBytes, vms: CIDS.length, siblings: true };
   const progressPath = join(folder, "progress");
   const progress = new Progress(progressPath);
   const device = await (side === "ours"
@@ -87,16 +88,19 @@ for (const [setting, bufferBytes] of Object.entries(SETTINGS)) {
   // Of each round by itself: what disturbs the machine then disturbs both.
   const ratios = found.peer.map((peer, round) => found.ours[round] / peer);
   const ratio = ratios.length === 0 ? null : median(ratios);
-  const line = {
+  const line: SiblingRecord = {
     row: "guest-to-guest-64k",
-    setting,
+    setting: setting as keyof typeof SETTINGS,
     unit: "MiB/s",
-    ours: median(found.ours),
-    peer: ratio === null ? null : median(found.peer),
-    ratio,
+    ours: significant(median(found.ours)),
+    peer: ratio === null ? null : significant(median(found.peer)),
+    ratio: ratio === null ? null : significant(ratio),
     bar: BAR,
     met: ratio === null ? null : ratio >= BAR,
-    spread: { ours: spread(found.ours), ...(ratio === null ? {} : { peer: spread(found.peer) }) },
+    spread: {
+      ours: significant(spread(found.ours)),
+      peer: ratio === null ? null : significant(spread(found.peer)),
+    },
     rounds,
   };
   console.log(JSON.stringify(line));

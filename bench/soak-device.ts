@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { ownGroup } from "./device-process.js";
 import { COLLECT_FILE, type HeapSample, PROBE_FOLDER, sampleHeaps } from "./soak-sample.js";
 
 const MAIN = fileURLToPath(new URL("../src/cli/main.js", import.meta.url));
@@ -34,9 +35,9 @@ export class SoakDevice {
     mkdirSync(this.#probeFolder);
     // One a VM, and the main one.
     this.#threads = vms.length + 1;
-    const options = vms.flatMap(({ cid, socketPath, udsPath }) => [
+    const options = vms.flatMap(({ cid, socketPath, udsPath }, index) => [
       "--vm",
-      `guest-cid=${cid},socket=${socketPath},uds-path=${udsPath}`,
+      `guest-cid=${cid},socket=${socketPath},uds-path=${udsPath},groups=${ownGroup(index)}`,
     ]);
     this.#child = spawn(
       process.execPath,
