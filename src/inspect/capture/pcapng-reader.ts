@@ -27,8 +27,12 @@ export interface CapturedInterface {
   toNs(units: bigint): bigint;
 }
 
+/** The times that are taken: 1970 up to where nanoseconds leave 63 bits, in 2262. What shows dates can show them all. */
+const END_OF_TIME_NS = 2n ** 63n;
+
 export interface CapturedPacket {
   readonly interface: CapturedInterface;
+  /** Since 1970. At least 0, less than 2^63. */
   readonly timeNs: bigint;
   readonly bytes: Uint8Array;
   /** More than there are bytes, if the packet was cut when it was captured. */
@@ -124,12 +128,17 @@ function readPacket(block: Block, interfaces: readonly CapturedInterface[]): Cap
   const end = PACKET.byteLength + head.capturedBytes;
   if (end > block.body.byteLength)
     throw block.fault(`its packet of ${head.capturedBytes} bytes is longer than the block`);
+  const timeNs = from.toNs((BigInt(head.timeHigh) << 32n) | BigInt(head.timeLow));
+  if (timeNs < 0n || timeNs >= END_OF_TIME_NS)
+    throw block.fault(
+      `its packet is of ${timeNs} ns since 1970, which is before that or behind the year 2262`,
+    );
   const comments = [...block.options(PACKET.byteLength + padded(head.capturedBytes))]
     .filter(({ code }) => code === OPTION.comment)
     .map(({ value }) => text(value));
   return {
     interface: from,
-    timeNs: from.toNs((BigInt(head.timeHigh) << 32n) | BigInt(head.timeLow)),
+    timeNs,
     bytes: block.body.subarray(PACKET.byteLength, end),
     originalBytes: head.originalBytes,
     comments,

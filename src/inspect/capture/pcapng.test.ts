@@ -96,6 +96,27 @@ describe("a pcapng file", () => {
     });
   }
 
+  for (const [when, offsetSeconds, units] of [
+    ["before 1970", -8n, 7_999_999n],
+    ["behind the year 2262", 2n ** 62n, 0n],
+    ["that no date can show", 0n, 2n ** 64n - 1n],
+  ] as const) {
+    it(`is refused with a time ${when}`, () => {
+      const offset = Buffer.alloc(8);
+      offset.writeBigInt64LE(offsetSeconds);
+      const { packets, error } = read(
+        new NaiveBlocks(true)
+          .section()
+          .interface(147, [{ code: 14, value: offset }])
+          .packet(0, 9_000_000n, DATA)
+          .packet(0, units, DATA).bytes,
+      );
+      assert.ok(packets.length <= 1);
+      assert.equal(error?.code, "capture-damaged");
+      assert.match(`${error?.where}: ${error?.message}`, /byte \d+: its packet is of .* ns since 1970/);
+    });
+  }
+
   it("may have several sections, of different byte orders, each with interfaces of its own", () => {
     const first = new NaiveBlocks(false).section().interface(147).packet(0, 1n, DATA).bytes;
     const second = new NaiveBlocks(true).section().interface(271).packet(0, 2n, DATA).bytes;
