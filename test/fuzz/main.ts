@@ -61,6 +61,10 @@ async function fuzz(target: Target, seconds: number, seed: number, keep: boolean
   const file = saveFailure(target.name, found.failure.input);
   console.error(`${target.name}: ${found.failure.what}`);
   console.error(`The input is in ${file}. Again: npm run fuzz -- ${target.name} --replay ${file}`);
+  // Where the folder is gone afterwards, the output is all that is left of it.
+  console.error(
+    `As a line of test/fuzz/corpus/${target.name}.hex: ${Buffer.from(found.failure.input).toString("hex")}`,
+  );
   return false;
 }
 

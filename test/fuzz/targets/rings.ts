@@ -54,7 +54,7 @@ class QueueRun {
   #firstHeld = 0;
   /** The rings may be touched: `prepare` has said so since the generation last changed. */
   #isReady = false;
-  /** `pop` has prepared the rings by itself, and found the queue broken: whether they may be touched shows nowhere. */
+  /** Broken by a step behind which it shows nowhere whether the rings may be touched: `pop` prepares them by itself. */
   #brokeUnprepared = false;
 
   constructor(input: Input) {
@@ -191,7 +191,7 @@ class QueueRun {
     const wasBroken = this.queue.failure !== undefined;
     const found = this.queue.pop(this.chain);
     if (found === Pop.CHAIN || found === Pop.EMPTY) this.#ready();
-    else if (found === Pop.BROKEN && !wasBroken) this.#brokeUnprepared = !this.#isReady;
+    else if (found === Pop.BROKEN && !wasBroken) this.#noteBroken();
     assert.ok(!wasBroken || found === Pop.BROKEN, "a broken queue gave a chain");
     assert.equal(found === Pop.BROKEN, this.queue.failure !== undefined);
     if (found !== Pop.CHAIN) {
@@ -208,6 +208,17 @@ class QueueRun {
     if (this.isPacked)
       assert.ok(!open.some((other) => other.head === head), "two chains in flight with one id");
     this.#popped.push({ head, isPushed: false });
+  }
+
+  /** Looks at the rings if a `pop` that missed a buffer has prepared them, and may find the queue broken. */
+  available(): void {
+    const wasBroken = this.queue.failure !== undefined;
+    this.queue.available();
+    if (this.queue.failure !== undefined && !wasBroken) this.#noteBroken();
+  }
+
+  #noteBroken(): void {
+    this.#brokeUnprepared = !this.#isReady;
   }
 
   #open(): { readonly head: number; isPushed: boolean }[] {
@@ -288,7 +299,7 @@ const DEVICE: readonly Step[] = [
   (run) => run.pop(),
   (run, input) => run.unpop(input.u8() & 3),
   (run) => run.change(),
-  (run) => void run.queue.available(),
+  (run) => run.available(),
 ];
 
 /** Likewise, once the rings are there. */
