@@ -1,7 +1,8 @@
 /**
  * Writes an inspection into a pcapng file as it goes: vhost-user messages on one interface, vsock packets on one for each
- * ring. Each packet is handed to the kernel whole before the call returns, so what was seen is kept even if this process is
- * killed with the next message. Reads nothing back (replay.ts does) and judges nothing.
+ * ring. Each packet is handed to the kernel whole before the call returns, so what came here is kept even if this process is
+ * killed with the next message; what waits to be looked at is not here yet. Reads nothing back (replay.ts does) and judges
+ * nothing.
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "../frame.js";
