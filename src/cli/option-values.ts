@@ -15,9 +15,15 @@ export function socketPathValue({ typed, value }: Pick<GivenOption<string>, "typ
 }
 
 /** A number of seconds, in milliseconds. Throws ConfigError. */
-export function secondsValue({ typed, value }: GivenOption<string>, mostS: number): number {
+export function secondsValue(
+  { typed, value }: GivenOption<string>,
+  mostS: number,
+  isZeroFine = false,
+): number {
   const seconds = Number(value);
-  if (value.trim() !== "" && seconds > 0 && seconds <= mostS) return seconds * 1000;
-  const problem = `${JSON.stringify(value)} is no number of seconds; use more than 0, up to ${mostS}`;
+  const isEnough = isZeroFine ? seconds >= 0 : seconds > 0;
+  if (value.trim() !== "" && isEnough && seconds <= mostS) return seconds * 1000;
+  const range = isZeroFine ? `0 to ${mostS}` : `more than 0, up to ${mostS}`;
+  const problem = `${JSON.stringify(value)} is no number of seconds; use ${range}`;
   throw new ConfigError("value-malformed", typed, problem);
 }

@@ -29,6 +29,8 @@ export class Figures {
     else this.toFrontend++;
     this.bytes += message.byteLength;
     this.descriptors += message.descriptorCount;
+    // How long a system call took, not every trace says.
+    if (waitedNs === 0n && message.systemCall !== undefined) return;
     if (waitedNs === undefined || (this.#waits.size >= MOST_NAMES && !this.#waits.has(message.name))) return;
     const wait = this.#waits.get(message.name) ?? {
       name: message.name,

@@ -4,6 +4,8 @@
  * not know how a message was seen, nor what it means.
  */
 
+import type { DeviceType } from "../virtio/index.js";
+
 /** Which socket: the one that the session began on, or that of SET_BACKEND_REQ_FD. */
 export type FrameChannel = "main" | "backend";
 
@@ -34,6 +36,8 @@ export interface SessionStart {
   readonly session: number;
   readonly timeNs: bigint;
   readonly transport: Transport;
+  /** Where the source can tell: the name of the device's file does. */
+  readonly deviceType?: DeviceType;
 }
 
 /** Who ended a session first. */

@@ -11,11 +11,14 @@ import {
 } from "../vhost/wire/index.js";
 import { hex } from "../virtio/index.js";
 import type { AddressClass } from "./address-class.js";
+import { describeCall } from "./call-line.js";
 import { type SessionMessage, wireChannel } from "./message.js";
 import type { SessionModel } from "./model/session-model.js";
 
 /** The short names of address spaces: guest-physical, the front-end's own (user), I/O virtual. */
 export type SpaceName = "gpa" | "uva" | "iova" | "gpa/uva";
+/** `?` where what tells was not shown. */
+export type ShownSpace = SpaceName | "?";
 
 const SHORT: Readonly<Record<AddressClass, SpaceName>> = {
   user: "uva",
@@ -35,8 +38,19 @@ export function ringSpace(address: bigint, model: SessionModel): SpaceName {
   return SHORT[found];
 }
 
+/** The same for a person. */
+export function shownSpace(address: bigint, model: SessionModel): ShownSpace {
+  if (!model.hasUnseenFeatures) return ringSpace(address, model);
+  const found = model.classOf(address);
+  return found === "iova" && !model.memoryGiven ? "?" : SHORT[found];
+}
+
 export function lineOf(message: SessionMessage, model: SessionModel, options: DescribeOptions = {}): string {
-  const { name, record, payload, problem, isReply, needReply, byteLength } = message;
+  const { name, record, payload, problem, isReply, needReply, byteLength, systemCall } = message;
+  if (systemCall !== undefined) {
+    const details = payload?.kind === "vringAddr" ? ringAddressWords(payload, model) : undefined;
+    return describeCall(message, systemCall, options, details);
+  }
   const words: string[] = [];
   if (record === undefined || payload === undefined) {
     words.push(name);
@@ -57,7 +71,7 @@ export function lineOf(message: SessionMessage, model: SessionModel, options: De
 }
 
 function ringAddressWords(payload: PayloadOf<"vringAddr">, model: SessionModel): string {
-  const address = (value: bigint): string => `${ringSpace(value, model)}:${hex(value)}`;
+  const address = (value: bigint): string => `${shownSpace(value, model)}:${hex(value)}`;
   const { index, desc, used, avail, log, flags } = payload;
   const logged = (flags & 1) !== 0 ? ` log=${hex(log)} LOG` : "";
   return `q${index} desc=${address(desc)} avail=${address(avail)} used=${address(used)}${logged}`;

@@ -25,6 +25,18 @@ export interface MessageProblem {
   readonly text: string;
 }
 
+/** What a message is made of if it was a system call on a vhost device of the kernel's: a request, or what it returned. */
+export interface SystemCall {
+  /** The same in the request and its result; calls of several threads may overlap. */
+  readonly call: number;
+  /** `VHOST_SET_FEATURES`, `write`. */
+  readonly name: string;
+  /** How little was shown of what it carries: `only the pointer 0x7ffd…`, `only 32 of 72 bytes`. */
+  readonly unseen: string | undefined;
+  /** Of a result. */
+  readonly result?: { readonly text: string; readonly errno: string | undefined };
+}
+
 export interface SessionMessage {
   readonly timeNs: bigint;
   readonly channel: FrameChannel;
@@ -47,6 +59,8 @@ export interface SessionMessage {
   readonly descriptorKinds: readonly DescriptorKind[] | undefined;
   /** With its header. */
   readonly byteLength: number;
+  /** Instead of bytes. */
+  readonly systemCall?: SystemCall;
 }
 
 /** Which table a channel's request numbers are in. */

@@ -43,8 +43,13 @@ export class Pairings {
   }
 
   answer(message: SessionMessage): Pairing {
-    const at = this.#open.findIndex((open) => open.message.request === message.request);
+    const call = message.systemCall?.call;
+    const at = this.#open.findIndex((open) =>
+      call === undefined ? open.message.request === message.request : open.message.systemCall?.call === call,
+    );
     if (at < 0) return { request: undefined, passedOver: [] };
+    // Calls of several threads pass over nothing.
+    if (call !== undefined) return { request: this.#open.splice(at, 1)[0], passedOver: [] };
     const taken = this.#open.splice(0, at + 1);
     return { request: taken.at(-1), passedOver: taken.slice(0, -1).filter(({ due }) => due !== "maybe") };
   }

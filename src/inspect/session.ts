@@ -79,10 +79,11 @@ export class InspectedSession {
     readonly start: SessionStart,
     options: InspectOptions = {},
   ) {
-    this.model = new SessionModel(start.transport, options.describe?.deviceType);
+    const deviceType = options.describe?.deviceType ?? start.deviceType;
+    this.model = new SessionModel(start.transport, deviceType);
     this.#lookedNs = start.timeNs;
     this.#asked = askedOf(options.lints ?? LINTS);
-    this.#describe = options.describe ?? {};
+    this.#describe = { ...options.describe, ...(deviceType === undefined ? {} : { deviceType }) };
   }
 
   /** Every finding so far, in the order of their first sighting. */

@@ -8,7 +8,7 @@ import type { MemRegion } from "../vhost/wire/index.js";
 import { type DeviceType, F, has, PROTOCOL_F, protocolFeature, virtioFeature } from "../virtio/index.js";
 import type { WaitFigures } from "./figures.js";
 import type { SessionEnd, SessionStart } from "./frame.js";
-import { ringSpace, type SpaceName } from "./line.js";
+import { type ShownSpace, shownSpace } from "./line.js";
 import type { RingModel } from "./model/ring-model.js";
 import type { SessionModel } from "./model/session-model.js";
 import type { RingTraffic } from "./rings/traffic.js";
@@ -38,7 +38,7 @@ export interface RingSummary {
   readonly base: number | undefined;
   readonly stoppedAt: number | undefined;
   readonly addresses:
-    | Readonly<Record<"desc" | "avail" | "used", { space: SpaceName; address: bigint }>>
+    | Readonly<Record<"desc" | "avail" | "used", { space: ShownSpace; address: bigint }>>
     | undefined;
   readonly kick: RingModel["kick"];
   readonly call: RingModel["call"];
@@ -60,6 +60,8 @@ export interface SessionSummary {
   readonly protocolFeatures: readonly FeatureRow[];
   readonly translation: { readonly verdict: TranslationVerdict; readonly evidence: readonly string[] };
   readonly regions: readonly MemRegion[];
+  /** System calls whose arguments were not shown, so that what they set is missing here. */
+  readonly unseen: readonly string[];
   readonly rings: readonly RingSummary[];
   readonly iotlb: {
     readonly updates: number;
@@ -81,10 +83,11 @@ export function summaryOf(session: InspectedSession, deviceType?: DeviceType): S
     start,
     end,
     messages: { toBackend, toFrontend, onChannel, descriptors },
-    features: featureRows(model, deviceType),
+    features: featureRows(model, deviceType ?? model.deviceType),
     protocolFeatures: protocolRows(model),
     translation: { verdict: verdictOf(model), evidence: evidenceOf(model) },
     regions: model.regions,
+    unseen: [...model.unseen],
     rings: [...model.rings.values()]
       .sort((a, b) => a.index - b.index)
       .map((ring) => ringSummary(ring, model, traffic?.get(ring.index))),
@@ -143,8 +146,8 @@ function bitsIn(word: bigint): number[] {
 
 function ringSummary(ring: RingModel, model: SessionModel, traffic: RingTraffic | undefined): RingSummary {
   const { index, size, starts, base, stoppedAt, kick, call, addresses } = ring;
-  const located = (address: bigint): { space: SpaceName; address: bigint } => ({
-    space: ringSpace(address, model),
+  const located = (address: bigint): { space: ShownSpace; address: bigint } => ({
+    space: shownSpace(address, model),
     address,
   });
   return {
@@ -173,6 +176,8 @@ function verdictOf(model: SessionModel): TranslationVerdict {
     if (iotlb.updates > 0 || given.some((address) => model.classOf(address) !== "user")) return "translated";
     return given.length === 0 ? "undecided" : "not translated";
   }
+  // The kernel takes an UPDATE only if bit 33 was acknowledged (vhost.c vhost_process_iotlb_msg).
+  if (model.hasUnseenFeatures) return iotlb.updates > 0 ? "translated" : "undecided";
   if (given.length === 0) return "undecided";
   return model.hasProtocol(PROTOCOL_F.GPA_ADDRESSES) ? "guest-physical" : "not translated";
 }
@@ -186,9 +191,11 @@ function ringAddresses(model: SessionModel): bigint[] {
 function evidenceOf(model: SessionModel): string[] {
   const { iotlb } = model;
   const evidence: string[] = [];
-  if (model.acknowledged === undefined) evidence.push("SET_FEATURES did not come");
+  if (model.hasUnseenFeatures) evidence.push(UNSEEN_FEATURES);
+  else if (model.acknowledged === undefined) evidence.push("SET_FEATURES did not come");
   else {
-    const offered = has(model.offered ?? 0n, F.ACCESS_PLATFORM) ? "offered" : "not offered";
+    const isOffered = hasBit(model.offered, F.ACCESS_PLATFORM);
+    const offered = { yes: "offered", no: "not offered", unseen: "maybe offered" }[isOffered];
     const acknowledged = model.isAcknowledged(F.ACCESS_PLATFORM) ? "acknowledged" : "not acknowledged";
     evidence.push(
       `bit 33 (ACCESS_PLATFORM) is ${offered} by the back-end and ${acknowledged} by the front-end`,
@@ -199,10 +206,18 @@ function evidenceOf(model: SessionModel): string[] {
   if (spaces.length > 0)
     evidence.push(`ring addresses lie in ranges of the memory table: ${spaces.map(placeOf).join(", ")}`);
   evidence.push(
-    `${iotlb.updates} UPDATE, ${iotlb.invalidations} INVALIDATE, ${iotlb.misses} MISS; the back-end channel is ` +
-      (model.channel === "given" ? "there" : "not there"),
+    `${iotlb.updates} UPDATE, ${iotlb.invalidations} INVALIDATE, ${iotlb.misses} MISS${channelOf(model)}`,
   );
   return evidence;
+}
+
+const UNSEEN_FEATURES =
+  "SET_FEATURES came, and its word was not shown; the kernel takes an UPDATE only if bit 33 (ACCESS_PLATFORM) is in it";
+
+/** The kernel's device is its own channel. */
+function channelOf({ transport, channel }: SessionModel): string {
+  if (transport === "kernel-vhost") return "";
+  return `; the back-end channel is ${channel === "given" ? "there" : "not there"}`;
 }
 
 function placeOf(found: ReturnType<SessionModel["classOf"]>): string {

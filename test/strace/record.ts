@@ -1,7 +1,7 @@
 /**
  * Recordings of the real strace: boots a guest whose first process (traced-vmm.c) drives the *guest's* /dev/vhost-vsock
  * under strace, and returns what strace wrote, by name. `node build/test/strace/record.js` keeps them beside this
- * file, with the machine's own pids made small. The host's device is never opened.
+ * file, and what gdb shows. The host's device is never opened.
  */
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -73,6 +73,26 @@ function collector(traces: Map<string, string>): (line: string) => boolean {
   };
 }
 
+/** What gdb says by vhost.gdb of traced-calls.c, on this machine: it opens /dev/null and nothing else. */
+export function recordGdb(): string {
+  const folder = mkdtempSync(join(tmpdir(), "b33-gdb-"));
+  try {
+    const program = join(folder, "traced-calls");
+    run("gcc", [
+      "-static",
+      "-O1",
+      "-Wall",
+      "-Wextra",
+      "-o",
+      program,
+      join(root, "test/strace/traced-calls.c"),
+    ]);
+    return run("gdb", ["-q", "-batch", "-x", join(root, "test/strace/vhost.gdb"), program]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 /** The traced program, strace and the libraries that it loads. */
 function tracing(folder: string): CpioEntry[] {
   const strace = findProgram("strace");
@@ -114,6 +134,7 @@ function command(vmlinux: string, initrd: string, logs: string): string[] {
 
 async function main(): Promise<void> {
   mkdirSync(recordingsFolder, { recursive: true });
+  writeFileSync(join(recordingsFolder, "gdb.txt"), recordGdb());
   for (const [name, text] of await recordTraces())
     writeFileSync(join(recordingsFolder, `${name}.strace`), text);
 }

@@ -28,7 +28,8 @@ export class JsonView implements InspectionView {
   }
 
   observed(session: InspectedSession, { number, message, line, answers, findings }: Observed): void {
-    const { timeNs, channel, direction, isReply, needReply, request, name, payload, problem } = message;
+    const { timeNs, channel, direction, isReply, needReply, request, name, payload, problem, systemCall } =
+      message;
     if (!this.#quiet) {
       this.#write("message", session.start.session, {
         number,
@@ -41,6 +42,7 @@ export class JsonView implements InspectionView {
         needReply,
         payload: payload ?? null,
         ...(problem === undefined ? {} : { problem }),
+        ...(systemCall === undefined ? {} : { systemCall }),
         descriptors: message.descriptorCount,
         ...(message.descriptorKinds === undefined ? {} : { descriptorKinds: message.descriptorKinds }),
         ...(answers === undefined ? {} : { answers: answers.number, afterNs: String(answers.afterNs) }),

@@ -6,9 +6,9 @@ import { dirname } from "node:path";
 import { ConfigError } from "../../config/errors.js";
 import { SEVERITIES, type Severity } from "../../inspect/lints/lint.js";
 import type { Repairs } from "../../inspect/repair/repairs.js";
-import { LONGEST_SOCKET_PATH_BYTES } from "../../linux/socket-path.js";
 import type { DeviceType } from "../../virtio/index.js";
 import { optionRows } from "../help.js";
+import { secondsValue, socketPathValue } from "../option-values.js";
 import { type GivenOption, type OptionTable, readArguments } from "../options.js";
 import { UsageError } from "../usage-error.js";
 import { REPAIR_OPTIONS, readRepairs } from "./repair-options.js";
@@ -33,6 +33,10 @@ const OPTIONS = {
     argument: "FILE.pcapng",
     help: "keep the messages for Wireshark, and to inspect them again (docs/captures.md)",
   },
+  strace: {
+    argument: "FILE",
+    help: "what strace wrote of a VMM that uses the kernel's vhost: shown and judged in the same way (docs/strace.md)",
+  },
   device: {
     argument: "TYPE",
     help: `name the feature bits of this device type as well: ${DEVICE_TYPES.join(", ")}`,
@@ -54,6 +58,7 @@ export function inspectHelp(): string {
     "",
     "Usage: bit33 inspect --listen PATH --connect PATH [OPTION...]",
     "       bit33 inspect FILE.pcapng [OPTION...]",
+    "       bit33 inspect --strace FILE [OPTION...]",
     "",
     "Messages and files go through unchanged in both directions, whatever the device type. It ends with SIGINT or",
     "SIGTERM, and the session with it: a VM loses its device then. A capture is shown and judged as the live session was.",
@@ -86,9 +91,9 @@ export interface LiveSource {
   readonly repairs: Repairs;
 }
 
-/** What somebody saw before. */
+/** What somebody saw before: a capture of ours, or what strace wrote. */
 export interface FileSource {
-  readonly kind: "capture";
+  readonly kind: "capture" | "strace";
   readonly path: string;
 }
 
@@ -131,7 +136,8 @@ type Find = (name: OptionName) => GivenOption<OptionName> | undefined;
 type Given = readonly GivenOption<OptionName>[];
 
 function readSource(words: readonly string[], find: Find, given: Given): InspectRequest["source"] {
-  const [path, another] = words;
+  const trace = find("strace");
+  const [path, another] = [...words, ...(trace === undefined ? [] : [trace.value])];
   if (path === undefined) return readLiveSource(find, given);
   if (another !== undefined) {
     const problem = `unexpected argument ${JSON.stringify(another)}; one file is inspected at a time`;
@@ -142,7 +148,7 @@ function readSource(words: readonly string[], find: Find, given: Given): Inspect
     const problem = `${live.typed} belongs to a live session, and ${JSON.stringify(path)} is a file; leave one of them out`;
     throw new UsageError("option-conflict", problem);
   }
-  return { kind: "capture", path };
+  return { kind: trace === undefined ? "capture" : "strace", path };
 }
 
 function readLiveSource(find: Find, given: Given): LiveSource {
@@ -155,12 +161,16 @@ function readLiveSource(find: Find, given: Given): LiveSource {
   const folder = dirname(listenPath);
   if (!existsSync(folder))
     throw new ConfigError("directory-missing", "--listen", `there is no directory ${folder}; create it`);
+  const timeout = find("connect-timeout");
   return {
     kind: "live",
     listenPath,
     connectPath,
     comes: find("reverse") === undefined ? "front-end" : "back-end",
-    connectTimeoutMs: readTimeoutMs(find("connect-timeout")),
+    connectTimeoutMs:
+      timeout === undefined
+        ? DEFAULT_CONNECT_TIMEOUT_S * 1000
+        : secondsValue(timeout, LONGEST_TIMEOUT_S, true),
     once: find("once") !== undefined,
     rings: find("rings") !== undefined,
     capturePath: find("capture")?.value,
@@ -175,12 +185,7 @@ function socketPath(option: GivenOption<OptionName> | undefined, what: string): 
       `one end is missing; give ${what} (inspect --help explains it)`,
     );
   }
-  const bytes = Buffer.byteLength(option.value);
-  if (bytes === 0)
-    throw new ConfigError("value-missing", option.typed, "the path is empty; give a file name");
-  if (bytes <= LONGEST_SOCKET_PATH_BYTES) return option.value;
-  const problem = `the path has ${bytes} bytes, a socket's has ${LONGEST_SOCKET_PATH_BYTES} at most; choose a shorter one`;
-  throw new ConfigError("path-too-long", option.typed, problem);
+  return socketPathValue(option);
 }
 
 function oneOf<T extends string>(
@@ -191,13 +196,5 @@ function oneOf<T extends string>(
   const found = values.find((value) => value === option.value);
   if (found !== undefined) return found;
   const problem = `${JSON.stringify(option.value)} is none of ${values.join(", ")}`;
-  throw new ConfigError("value-malformed", option.typed, problem);
-}
-
-function readTimeoutMs(option: GivenOption<OptionName> | undefined): number {
-  if (option === undefined) return DEFAULT_CONNECT_TIMEOUT_S * 1000;
-  const seconds = Number(option.value);
-  if (option.value.trim() !== "" && seconds >= 0 && seconds <= LONGEST_TIMEOUT_S) return seconds * 1000;
-  const problem = `${JSON.stringify(option.value)} is no number of seconds; use 0 to ${LONGEST_TIMEOUT_S}`;
   throw new ConfigError("value-malformed", option.typed, problem);
 }

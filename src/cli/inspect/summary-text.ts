@@ -10,19 +10,29 @@ export function summaryText(summary: SessionSummary): string {
   const { start, end, messages } = summary;
   const lines = [
     `session ${start.session} ${end === undefined ? "goes on" : `ended: ${end.reason}`}`,
-    `  messages: ${messages.toBackend} to the back-end, ${messages.toFrontend} to the front-end, ` +
-      `${messages.onChannel} on the back-end channel, ${messages.descriptors} descriptors`,
+    `  messages: ${messagesText(start.transport, messages)}`,
     ...featureTable("features", summary.features),
-    ...featureTable("protocol features", summary.protocolFeatures),
+    ...(start.transport === "vhost-user" ? featureTable("protocol features", summary.protocolFeatures) : []),
     `  addresses are ${summary.translation.verdict}:`,
     ...summary.translation.evidence.map((each) => `    ${each}`),
     ...memoryLines(summary),
-    ...summary.rings.flatMap((ring) => [ringLine(ring), ...trafficLines(ring)]),
+    ...ringLines(summary),
     ...iotlbLines(summary),
     ...waitLines(summary),
     ...findingLines(summary),
   ];
   return lines.join("\n");
+}
+
+function messagesText(
+  transport: SessionSummary["start"]["transport"],
+  { toBackend, toFrontend, onChannel, descriptors }: SessionSummary["messages"],
+): string {
+  if (transport === "kernel-vhost") return `${toBackend} calls, ${onChannel} IOTLB messages read`;
+  return (
+    `${toBackend} to the back-end, ${toFrontend} to the front-end, ` +
+    `${onChannel} on the back-end channel, ${descriptors} descriptors`
+  );
 }
 
 const MARKS = { yes: "yes", no: "-", unseen: "?" } as const;
@@ -41,12 +51,21 @@ function featureTable(title: string, rows: readonly FeatureRow[]): string[] {
   ];
 }
 
-function memoryLines({ regions }: SessionSummary): string[] {
-  if (regions.length === 0) return ["  memory: none"];
-  return regions.map(
-    ({ guestAddress, userAddress, size, mmapOffset }) =>
-      `  memory gpa:${hex(guestAddress)} = uva:${hex(userAddress)}, ${hex(size)} bytes at offset ${hex(mmapOffset)} of its file`,
-  );
+function memoryLines({ regions, unseen, start }: SessionSummary): string[] {
+  if (regions.length === 0) return [`  memory: ${unseen.includes("SET_MEM_TABLE") ? NOT_SHOWN : "none"}`];
+  return regions.map(({ guestAddress, userAddress, size, mmapOffset }) => {
+    const place = start.transport === "kernel-vhost" ? "" : ` at offset ${hex(mmapOffset)} of its file`;
+    return `  memory gpa:${hex(guestAddress)} = uva:${hex(userAddress)}, ${hex(size)} bytes${place}`;
+  });
+}
+
+const NOT_SHOWN = "not shown";
+
+/** Rings are known by the arguments that name them. */
+function ringLines({ rings, unseen }: SessionSummary): string[] {
+  const lines = rings.flatMap((ring) => [ringLine(ring), ...trafficLines(ring)]);
+  const isPartial = unseen.some((name) => name.includes("_VRING_"));
+  return isPartial ? [...lines, `  ${lines.length > 0 ? "more of the " : ""}rings: ${NOT_SHOWN}`] : lines;
 }
 
 function ringLine({

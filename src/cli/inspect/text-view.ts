@@ -35,13 +35,16 @@ export class TextView implements InspectionView {
 
   begun(session: InspectedSession): void {
     const { start } = session;
-    const at = new Date(Number(start.timeNs / 1_000_000n)).toISOString();
-    this.#print(`session ${start.session} begins at ${at}`);
+    // A trace without times begins at none.
+    const at = start.timeNs === 0n ? "" : ` at ${new Date(Number(start.timeNs / 1_000_000n)).toISOString()}`;
+    this.#print(`session ${start.session} begins${at}`);
   }
 
   observed(session: InspectedSession, { number, message, line, answers, findings }: Observed): void {
     if (!this.#options.quiet) {
-      const pair = answers === undefined ? "" : `  (#${answers.number}, ${milliseconds(answers.afterNs)})`;
+      const after =
+        answers === undefined || answers.afterNs === 0n ? "" : `, ${milliseconds(answers.afterNs)}`;
+      const pair = answers === undefined ? "" : `  (#${answers.number}${after})`;
       const arrow = ARROWS[message.channel][message.direction];
       this.#print(`${this.#time(session, message.timeNs)} #${number}${arrow} ${line}${pair}`);
     }

@@ -87,7 +87,7 @@ export const FEATURE_LINTS = {
     onMessage: (look) => {
       const { model } = look;
       if (requestOf(look, "SET_FEATURES") === undefined || model.offered !== undefined) return undefined;
-      if (model.hasGap || !model.isFromStart) return undefined;
+      if (model.hasGap || !model.isFromStart || model.unseen.has("GET_FEATURES")) return undefined;
       return { text: "SET_FEATURES comes before any GET_FEATURES" };
     },
   },

@@ -4,6 +4,7 @@
 
 import { FLAG, isLegal, type Payload, type WireErrorCode } from "../../vhost/wire/index.js";
 import { has, hex, PROTOCOL_F } from "../../virtio/index.js";
+import type { SystemCall } from "../message.js";
 import { type LintTable, type MessageLook, REPLY_NS, replyOf, requestOf, type Sighting } from "./lint.js";
 
 const KNOWN_FLAGS = FLAG.versionMask | FLAG.reply | FLAG.needReply;
@@ -22,6 +23,12 @@ function isFollowed({ model }: MessageLook): boolean {
 /** Nothing else than this names the message's own error. */
 function resultOf(payload: Payload | undefined): bigint | undefined {
   return payload?.kind === "u64" ? payload.value : undefined;
+}
+
+/** Asking for what an older kernel does not know is how VMMs find out. */
+function refusedCall({ name, result }: SystemCall, number: number | undefined): Sighting | undefined {
+  if (result?.errno === undefined || (result.errno === "ENOTTY" && name.includes("_GET_"))) return undefined;
+  return { subject: name, text: `${name} (#${number}) failed with ${result.errno}` };
 }
 
 export const MESSAGE_LINTS = {
@@ -50,8 +57,10 @@ export const MESSAGE_LINTS = {
     rule: "vhost-user, Front-end message types and Back-end message types",
     why: "It is newer than this program, or private to the two ends, or the stream is broken.",
     todo: "Find out which end sends it. It goes through unchanged.",
-    onMessage: ({ message }) =>
-      message.record === undefined && message.problem?.code !== "truncated"
+    onMessage: ({ message, model }) =>
+      message.record === undefined &&
+      message.problem?.code !== "truncated" &&
+      model.transport === "vhost-user"
         ? { subject: message.request, text: `${message.name}, ${message.byteLength} bytes` }
         : undefined,
   },
@@ -179,12 +188,13 @@ export const MESSAGE_LINTS = {
   "request-refused": {
     severity: "warning",
     title: "The back-end refused a message",
-    rule: "vhost-user, VHOST_USER_PROTOCOL_F_REPLY_ACK: anything but 0 is an error",
+    rule: "vhost-user, VHOST_USER_PROTOCOL_F_REPLY_ACK: anything but 0 is an error; ioctl(2)",
     why: "What the front-end asked for did not happen. Most front-ends give the device up.",
     todo: "Look at what the message said, at the findings before this one, and at the back-end's log.",
     onMessage: ({ message, pairing }) => {
       const result = resultOf(message.payload);
       const request = pairing?.request;
+      if (message.systemCall !== undefined) return refusedCall(message.systemCall, request?.number);
       if (message.channel !== "main" || request === undefined || result === undefined || result === 0n)
         return undefined;
       const { record } = request.message;
@@ -275,7 +285,11 @@ export const MESSAGE_LINTS = {
     why: "One end left during negotiation: the last messages before say at what. A front-end that only asks is as quiet.",
     todo: "Read that end's log. QEMU, for one, refuses bit 33 without REPLY_ACK and BACKEND_REQ, and vsock without CONFIG.",
     onEnd: ({ model, by }) => {
-      if (model.messages === 0 || [...model.rings.values()].some(({ starts }) => starts > 0))
+      if (
+        model.messages === 0 ||
+        model.transport !== "vhost-user" ||
+        [...model.rings.values()].some(({ starts }) => starts > 0)
+      )
         return undefined;
       return { text: `the ${by} left after ${model.messages} messages, and no ring had been started` };
     },

@@ -49,12 +49,12 @@ export const RING_LINTS = {
     why: "The back-end runs with what it had before, or with nothing.",
     todo: "In the front-end: send SET_VRING_NUM, SET_VRING_BASE and SET_VRING_ADDR before SET_VRING_KICK.",
     onRun: (look) => {
-      const { ring } = look;
+      const { ring, model } = look;
       if (!isJudged(look)) return undefined;
       const missing = [
         ...(ring.size === undefined ? ["SET_VRING_NUM"] : []),
         ...(ring.addresses === undefined ? ["SET_VRING_ADDR"] : []),
-      ];
+      ].filter((name) => !model.unseen.has(name));
       if (missing.length === 0) return undefined;
       return { subject: ring.index, text: `ring ${ring.index} runs without ${missing.join(" and ")}` };
     },

@@ -69,6 +69,22 @@ export const TRANSLATION_LINTS = {
         `${places} addresses, and no IOTLB message came in ${SILENCE_NS / 1_000_000n} ms`;
       return { text, atNs };
     },
+    // The kernel looks at once: SET_RUNNING writes to the used rings, through the IOTLB if bit 33 is set.
+    onMessage: ({ message, model }) => {
+      const { systemCall, name } = message;
+      if (name !== "VHOST_VSOCK_SET_RUNNING" || systemCall?.result?.errno !== "EFAULT") return undefined;
+      if (model.hasGap || model.iotlb.updates > 0) return undefined;
+      if (model.hasUnseenFeatures) {
+        const text =
+          "VHOST_VSOCK_SET_RUNNING fails with EFAULT, and no IOTLB message came before: what happens if " +
+          "VHOST_SET_FEATURES, whose word is not shown, has ACCESS_PLATFORM (33)";
+        return { text };
+      }
+      if (!model.isAcknowledged(F.ACCESS_PLATFORM)) return undefined;
+      const text =
+        "ACCESS_PLATFORM (33) is acknowledged, no IOTLB message came, and VHOST_VSOCK_SET_RUNNING fails with EFAULT";
+      return { text };
+    },
     // A back-end that takes the bit for an IOTLB may leave at once.
     onEnd: ({ model, by }) => {
       if (model.hasGap || by !== "back-end" || !model.isAcknowledged(F.ACCESS_PLATFORM)) return undefined;

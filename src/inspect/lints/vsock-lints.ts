@@ -40,6 +40,8 @@ export const VSOCK_LINTS = {
     onTime: ({ model, nowNs }) => {
       const { deviceType, runningSinceNs } = model;
       if (deviceType !== "vsock" || runningSinceNs === undefined || model.hasGap) return undefined;
+      // The kernel's device has two rings: its VMM always keeps the third.
+      if (model.transport !== "vhost-user") return undefined;
       const atNs = runningSinceNs + SILENCE_NS;
       if (nowNs <= atNs || model.rings.get(VSOCK_QUEUE.event)?.isStarted === true) return undefined;
       return { text: "the rings run, and ring 2 is not among them", atNs };

@@ -46,6 +46,12 @@ export class RingModel {
     this.kick = "none";
   }
 
+  /** By the kernel's requests, which start and stop the rings of a device that were set up before. */
+  setRunning(isRunning: boolean): void {
+    if (isRunning && this.isEnabled !== true) this.starts++;
+    this.isEnabled = isRunning;
+  }
+
   /** After RESET_DEVICE: "back to the initial state". Addresses come anew before the next start. */
   reset(): void {
     this.stop();

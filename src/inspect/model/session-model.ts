@@ -24,6 +24,8 @@ export class SessionModel {
   hasGap = false;
   /** What was said of a stream that broke. */
   broken: string | undefined;
+  /** Requests that took effect and whose arguments were not shown, by name (system calls only). */
+  readonly unseen = new Set<string>();
   /** The first message that was seen can have been the first that there was. */
   isFromStart = true;
   /** What GET_FEATURES answered last; undefined until then. */
@@ -77,12 +79,19 @@ export class SessionModel {
     return has(this.protocolAcknowledged ?? 0n, bit);
   }
 
+  /** They were acknowledged, and the word was not shown. */
+  get hasUnseenFeatures(): boolean {
+    return this.acknowledged === undefined && this.acknowledgements > 0;
+  }
+
   get isPacked(): boolean {
     return this.isAcknowledged(F.RING_PACKED);
   }
 
   /** What the addresses of SET_VRING_ADDR are by what was negotiated (vhost-user, Ring address). */
   get ringSpace(): "iova" | "guest-physical" | "user" {
+    // Of features that were not seen nothing follows, and I/O virtual addresses are those of which nothing is asked.
+    if (this.hasUnseenFeatures) return "iova";
     if (this.isAcknowledged(F.ACCESS_PLATFORM)) return "iova";
     return this.hasProtocol(PROTOCOL_F.GPA_ADDRESSES) ? "guest-physical" : "user";
   }
@@ -112,18 +121,46 @@ export class SessionModel {
 
   /** Called with the first message before anything judges it. Every front-end begins with one of these two. */
   begin({ name, isReply }: SessionMessage): void {
+    // Whether the opening of a device was seen, its source says by a gap.
+    if (this.transport === "kernel-vhost") return;
     this.isFromStart = !isReply && (name === "GET_FEATURES" || name === "SET_OWNER");
   }
 
   /** @param request what a reply answers, if that is known */
   apply(message: SessionMessage, request: SessionMessage | undefined): void {
-    const { payload } = message;
+    const { payload, systemCall } = message;
     this.messages++;
+    if (systemCall !== undefined && message.channel === "main" && !this.#takeEffect(message, request)) return;
     if (payload === undefined) return;
     if (message.channel === "backend") this.#applyOnChannel(message, payload);
     else if (message.isReply) this.#applyReply(message.name, payload, request);
     else this.#applyRequest(message, payload);
     this.#noteRunning(message.timeNs);
+  }
+
+  /** A system call has its effect when it succeeds: a failed SET_RUNNING runs nothing. Returns whether a value came back. */
+  #takeEffect(
+    { name, isReply, payload, systemCall, timeNs }: SessionMessage,
+    request: SessionMessage | undefined,
+  ): boolean {
+    if (!isReply || request === undefined || systemCall?.result?.errno !== undefined) return false;
+    if (request.payload !== undefined) this.#applyRequest({ ...request, timeNs }, request.payload);
+    else this.#applyUnseen(request.name);
+    if (payload === undefined) this.unseen.add(name);
+    this.#noteRunning(timeNs);
+    return true;
+  }
+
+  /** What it set is not known any more. */
+  #applyUnseen(name: string): void {
+    this.unseen.add(name);
+    if (name === "SET_FEATURES") {
+      this.acknowledged = undefined;
+      this.acknowledgements++;
+    } else if (name === "SET_MEM_TABLE") {
+      this.regions = [];
+      this.memoryGiven = false;
+    }
   }
 
   #applyOnChannel({ name, isReply, timeNs }: SessionMessage, payload: Payload): void {
@@ -188,7 +225,9 @@ export class SessionModel {
 
   #applyPlain(name: string): void {
     if (name === "SET_OWNER") this.hasOwner = true;
-    else if (name === "SET_BACKEND_REQ_FD") this.channel = "given";
+    else if (name === "VHOST_SCSI_SET_ENDPOINT" || name === "VHOST_SCSI_CLEAR_ENDPOINT") {
+      for (const ring of this.rings.values()) ring.setRunning(name === "VHOST_SCSI_SET_ENDPOINT");
+    } else if (name === "SET_BACKEND_REQ_FD") this.channel = "given";
     else if (name === "SET_LOG_BASE") this.logBaseGiven = true;
     else if (name === "RESET_DEVICE") {
       for (const ring of this.rings.values()) ring.reset();
@@ -219,7 +258,8 @@ export class SessionModel {
         this.logBaseGiven = true;
         return;
       case "VHOST_VSOCK_SET_RUNNING":
-        for (const ring of this.rings.values()) ring.isEnabled = value !== 0n;
+        for (const ring of this.rings.values()) ring.setRunning(value !== 0n);
+        if (value === 0n) this.iotlb.forgetPending();
     }
   }
 
@@ -257,13 +297,14 @@ export class SessionModel {
   #applyBell({ name, timeNs }: SessionMessage, { index, noFd }: PayloadOf<"vringFd">): void {
     const ring = this.ring(index);
     const bell = noFd ? "polled" : "descriptor";
-    if (name === "SET_VRING_CALL") ring.call = bell;
+    if (name === "VHOST_NET_SET_BACKEND") ring.setRunning(!noFd);
+    else if (name === "SET_VRING_CALL") ring.call = bell;
     else if (name === "SET_VRING_ERR") ring.error = bell;
     else if (name === "SET_VRING_KICK") {
       ring.kick = bell;
       if (!ring.isStarted) {
         ring.isStarted = true;
-        ring.starts++;
+        if (this.transport === "vhost-user") ring.starts++;
         ring.startedAtNs = timeNs;
       }
     }

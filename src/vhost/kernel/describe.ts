@@ -60,7 +60,8 @@ export function describeKernelResult(request: KernelRequest, result: KernelResul
   }
 }
 
-function describeBackendFeatures(word: bigint): string {
+/** `0x2 [IOTLB_MSG_V2]`. */
+export function describeBackendFeatures(word: bigint): string {
   const names = Object.entries(BACKEND_FEATURES);
   const nameOf = (bit: number): string => names.find(([, record]) => record.bit === bit)?.[0] ?? `bit${bit}`;
   return `${hex(word)} [${bitsOf(word).map(nameOf).join(" ")}]`;
