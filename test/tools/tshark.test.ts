@@ -24,6 +24,8 @@ import {
 import { VIOMMU_SESSION } from "../../src/vhost/wire/qemu-session.fixture.js";
 import { describeFeatures, describeProtocolFeatures, F, maskOf } from "../../src/virtio/index.js";
 import { Op, PacketHeader, SocketType } from "../../src/vsock/header.js";
+import { CID, InspectRig } from "../inspect/rig.js";
+import { SERVE_TIMEOUT_MS } from "../serve-rig.js";
 import { root } from "../vm/paths.js";
 import { whatToolIsMissing } from "./paths.js";
 
@@ -259,6 +261,43 @@ describe("vsock packets of a capture", () => {
     ]);
     const payloads = columns(file, ["frame.number", "vsock.payload"], []);
     assert.deepEqual(payloads[2], ["3", Buffer.from("hello").toString("hex")]);
+  });
+});
+
+describe("a session whose rings were followed", { timeout: SERVE_TIMEOUT_MS }, () => {
+  it("has its packets decoded by tshark: ports, operations and payload, by ring", async () => {
+    const rig = new InspectRig();
+    try {
+      const file = join(folder, "rings.pcapng");
+      await rig.serve.start([CID]);
+      await rig.inspect("--json", "--once", "--rings", "--device", "vsock", "--capture", file);
+      const machine = rig.boot("direct");
+      while (rig.records("packet").length < 20) await rig.serve.exchange(machine, CID, 100_000);
+      rig.off(machine);
+      assert.equal(await rig.end(), 0);
+      const fields = [
+        "frame.interface_name",
+        "vsock.virtio.op",
+        "vsock.src_port",
+        "vsock.dst_port",
+        "vsock.virtio.len",
+        "vsock.virtio.buf_alloc",
+        "_ws.malformed",
+      ];
+      const expected = rig
+        .records("packet")
+        .map(({ ring, op, srcPort, dstPort, len, bufAlloc }) => [
+          `vsock-1-q${ring}`,
+          ...[op, srcPort, dstPort, len, bufAlloc].map(String),
+          "",
+        ]);
+      assert.deepEqual(columns(file, fields, ["-Y", "vsock"]), expected);
+      const payloads = columns(file, ["vsock.virtio.len", "vsock.payload"], ["-Y", "vsock.payload"]);
+      assert.ok(payloads.length > 0);
+      for (const [length, payload] of payloads) assert.equal((payload ?? "").length, 2 * Number(length));
+    } finally {
+      await rig.close();
+    }
   });
 });
 

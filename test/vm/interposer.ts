@@ -1,6 +1,7 @@
 /**
  * `bit33 inspect` between QEMU and the device, as a program: how it is started, and what it found. BIT33_VM_INSPECT=1
- * puts it into every guest's session, besides the kinds that always have it.
+ * puts it into every guest's session, besides the kinds that always have it; BIT33_VM_INSPECT=rings has it follow the
+ * rings too.
  */
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
@@ -17,13 +18,18 @@ export function isInspected(kind: GuestKind): boolean {
   return kind.inspected === true || process.env.BIT33_VM_INSPECT !== undefined;
 }
 
+function followsRings(kind: GuestKind): boolean {
+  return kind.ringsFollowed === true || process.env.BIT33_VM_INSPECT === "rings";
+}
+
 type Entry = Record<string, unknown>;
 
 export class Interposer {
   readonly program: Program;
 
-  constructor(listen: string, connect: string, logFile: string) {
-    const options = ["--listen", listen, "--connect", connect, "--json", "--quiet", "--fail-on", "warning"];
+  constructor(kind: GuestKind, listen: string, connect: string, logFile: string) {
+    const shown = followsRings(kind) ? ["--rings", "--device", "vsock"] : ["--quiet"];
+    const options = ["--listen", listen, "--connect", connect, "--json", "--fail-on", "warning", ...shown];
     this.program = new Program("the interposer", [process.execPath, cli, "inspect", ...options], logFile);
   }
 
@@ -43,7 +49,8 @@ export class Interposer {
   }
 
   /** Ends it once QEMU is gone, and says what is wrong with how it went; undefined if nothing is. */
-  async end({ accessPlatform, translation }: GuestKind): Promise<string | undefined> {
+  async end(kind: GuestKind): Promise<string | undefined> {
+    const { accessPlatform, translation } = kind;
     await this.program.alongside(
       until("the interposer's summary", () => (this.records("summary").length > 0 ? true : undefined)),
     );
@@ -55,6 +62,18 @@ export class Interposer {
     if (messages.toBackend < 30 || rings.length < 2) return "it has not seen the session";
     if (updates > 0 !== isTranslated || misses > 0 !== isTranslated)
       return `${updates} UPDATEs and ${misses} MISSes in a session that is ${isTranslated ? "" : "not "}translated`;
+    return followsRings(kind) ? this.#ringsProblem(rings) : undefined;
+  }
+
+  /** It may miss packets, and has to say how many; but a guest's whole conversation does not go by unseen. */
+  #ringsProblem(rings: SessionSummary["rings"]): string | undefined {
+    for (const { index, traffic } of rings.slice(0, 2)) {
+      const { used = 0, packets = 0, unseen = 0 } = traffic ?? {};
+      if (packets === 0 || packets + unseen < used || 2 * unseen > used)
+        return `of ring ${index} it has seen ${packets} packets and missed ${unseen}; ${used} buffers were used`;
+      const told = this.records("packet").filter(({ ring }) => ring === index).length;
+      if (told !== packets) return `of ring ${index} it showed ${told} packets and counted ${packets}`;
+    }
     return undefined;
   }
 }

@@ -24,6 +24,8 @@ export interface GuestKind {
   packed?: boolean;
   /** `bit33 inspect` stands between QEMU and the device. */
   inspected?: boolean;
+  /** It follows the rings too. */
+  ringsFollowed?: boolean;
   /** The built-in guest profile that describes it. */
   profile?: string;
   /** The type of the IOMMU group of the device in the guest, if it is in one. */
@@ -120,11 +122,18 @@ export const guestKinds: GuestKind[] = [
   kind("driver unbind and bind", direct, { events: ["unbind-bind"] }),
   kind("reboot", direct, { reboots: true, events: ["reboot"] }),
   kind("plain, inspected", direct, { profile: "plain", inspected: true, events: ["stop-cont"] }),
-  kind("virtio-iommu, inspected", virtioIommu, {
+  kind("plain, inspected with its rings", direct, {
+    profile: "plain",
+    inspected: true,
+    ringsFollowed: true,
+    events: ["stop-cont", "unbind-bind"],
+  }),
+  kind("virtio-iommu, inspected with its rings", virtioIommu, {
     profile: "viommu-strict",
     iommuDomain: "DMA",
     append: "iommu.strict=1",
     inspected: true,
+    ringsFollowed: true,
     events: ["stop-cont", "unbind-bind"],
   }),
   kind("intel-iommu, iommu.strict=1, inspected", intelIommu, {
@@ -135,11 +144,12 @@ export const guestKinds: GuestKind[] = [
     inspected: true,
     events: ["reboot"],
   }),
-  kind("packed rings, inspected", direct, {
+  kind("packed rings, inspected with them", direct, {
     packed: true,
     vsockOptions: ",packed=on",
     profile: "plain",
     inspected: true,
+    ringsFollowed: true,
     events: ["unbind-bind"],
   }),
 ];

@@ -71,7 +71,12 @@ export class Lab {
     const device = new Device(socket, join(folder, "vsock"), join(logFolder, "device.log"), patience);
     await device.ready();
     const interposer = isInspected(kind)
-      ? new Interposer(vhostSocket(folder, true), vhostSocket(folder, false), join(logFolder, "inspect.log"))
+      ? new Interposer(
+          kind,
+          vhostSocket(folder, true),
+          vhostSocket(folder, false),
+          join(logFolder, "inspect.log"),
+        )
       : undefined;
     await interposer?.ready();
     const lab = new Lab(kind, folder, device, join(folder, "vsock"), logFolder, interposer);

@@ -5,7 +5,7 @@
  * and shown in the order of the ring.
  */
 import type { GuestReader } from "./guest-reader.js";
-import type { ObservedChain, RingFormat, Side } from "./observed-chain.js";
+import { ObservedChain, type RingFormat, type Side } from "./observed-chain.js";
 import type { RingTraffic } from "./traffic.js";
 
 /**
@@ -31,6 +31,14 @@ export interface ContentReader {
     writtenBytes: number | undefined,
     isCertain: () => boolean,
   ): (() => void) | "unmapped" | "gone";
+  /** For a buffer of which only an address is left: what shows its content, if it is there beyond doubt. */
+  recover(address: LeftAddress, guest: GuestReader): (() => void) | undefined;
+}
+
+/** That of the descriptor over which a used element was written: of a buffer, or of an indirect table. */
+export interface LeftAddress {
+  readonly low: number;
+  readonly high: number;
 }
 
 /** An element of a used ring. */
@@ -38,6 +46,8 @@ export interface Returned {
   readonly id: number;
   /** Undefined if nobody has seen it. */
   readonly writtenBytes: number | undefined;
+  /** What is left of a chain that was not seen. */
+  readonly left?: LeftAddress | undefined;
 }
 
 interface Buffer {
@@ -46,7 +56,9 @@ interface Buffer {
   state: "waiting" | "read" | "lost";
   /** Shows what was read. */
   show: (() => void) | undefined;
-  /** Its readable bytes are counted. */
+  /** All its descriptors are known. */
+  isExpanded: boolean;
+  /** Its readable bytes are counted, once. */
   isCounted: boolean;
   writtenBytes: number | undefined;
   /** When it was seen to be returned. */
@@ -110,11 +122,11 @@ export class BufferBook {
     const buffers = elements.map(({ id }) => this.#leave(id));
     const known = buffers.flatMap((buffer) => (buffer === undefined ? [] : [buffer.chain]));
     const replaced = this.#side === "writable" ? placedAgain(known, "writable") : NONE;
-    for (const [index, { writtenBytes }] of elements.entries()) {
+    for (const [index, { writtenBytes, left }] of elements.entries()) {
       const buffer = buffers[index];
       traffic.writtenBytes += writtenBytes ?? 0;
       if (buffer === undefined) {
-        traffic.unseen++;
+        this.#recover(left);
         continue;
       }
       buffer.writtenBytes = writtenBytes;
@@ -168,14 +180,7 @@ export class BufferBook {
   }
 
   #enter(chain: ObservedChain): Buffer {
-    const buffer: Buffer = {
-      chain,
-      state: "waiting",
-      show: undefined,
-      isCounted: false,
-      writtenBytes: undefined,
-      returnedMs: undefined,
-    };
+    const buffer = newBuffer(chain);
     const others = this.#buffers.get(chain.id);
     if (others === undefined) this.#buffers.set(chain.id, [buffer]);
     else {
@@ -203,27 +208,48 @@ export class BufferBook {
     this.#options.traffic.unseen++;
   }
 
-  #tryReading(buffer: Buffer, isCertain: () => boolean): void {
-    const { format, guest, traffic, reader } = this.#options;
-    const { chain, writtenBytes, returnedMs } = buffer;
+  #tryReading(buffer: Buffer, isUntouched: () => boolean): void {
+    const { format, guest, reader } = this.#options;
     this.#waiting.delete(buffer);
-    const state = chain.expand(guest, format);
-    if (state === "torn") buffer.state = "lost";
-    else if (state === "unmapped") this.#waiting.add(buffer);
-    if (state !== "whole") return;
-    if (!buffer.isCounted) traffic.readableBytes += chain.byteLength("readable");
+    // Mappings are heard of late: an I/O virtual address may lead for a moment to where it led before.
+    const isCertain = (): boolean => guest.space.kind !== "iova" && isUntouched();
+    const isReturned = buffer.returnedMs !== undefined;
+    const state = buffer.isExpanded ? "whole" : buffer.chain.expand(guest, format);
+    buffer.isExpanded = state === "whole";
+    // Of what may have been overwritten any number may stand there.
+    if (buffer.isExpanded && isCertain()) this.#count(buffer);
+    const isInTime = reader?.side === "readable" || isReturned;
+    if (buffer.isExpanded && reader === undefined) buffer.state = "read";
+    else if (buffer.isExpanded && isInTime) this.#read(buffer, isCertain);
+    else if (state === "torn" && isReturned) buffer.state = "lost";
+    // Before its time there is nothing to wait for but its table.
+    if (buffer.state === "waiting" && (isInTime || !buffer.isExpanded)) this.#waiting.add(buffer);
+  }
+
+  /** Until the buffer was returned it may be tried again, whatever came of it. */
+  #read(buffer: Buffer, isCertain: () => boolean): void {
+    const { guest, reader } = this.#options;
+    const written = reader?.side === "writable" ? buffer.writtenBytes : undefined;
+    const content = reader?.read(buffer.chain, guest, written, isCertain);
+    if (typeof content === "function") {
+      buffer.state = "read";
+      buffer.show = content;
+      this.#count(buffer);
+    } else if (content === "gone" && buffer.returnedMs !== undefined) buffer.state = "lost";
+    else buffer.isExpanded = false;
+  }
+
+  #count(buffer: Buffer): void {
+    if (!buffer.isCounted) this.#options.traffic.readableBytes += buffer.chain.byteLength("readable");
     buffer.isCounted = true;
-    if (reader === undefined) buffer.state = "read";
-    else if (reader.side === "readable" || returnedMs !== undefined) {
-      const written = reader.side === "writable" ? writtenBytes : undefined;
-      const content = reader.read(chain, guest, written, isCertain);
-      if (content === "unmapped") this.#waiting.add(buffer);
-      else if (content === "gone") buffer.state = "lost";
-      else {
-        buffer.state = "read";
-        buffer.show = content;
-      }
-    }
+  }
+
+  /** Of a buffer that was made available and returned between two looks. */
+  #recover(left: LeftAddress | undefined): void {
+    const { reader, guest, traffic } = this.#options;
+    const show = left && reader?.recover(left, guest);
+    if (show === undefined) traffic.unseen++;
+    else this.#order.push({ ...newBuffer(NOTHING), state: "read", show });
   }
 
   #show(): void {
@@ -241,6 +267,20 @@ export class BufferBook {
   }
 }
 
+function newBuffer(chain: ObservedChain): Buffer {
+  return {
+    chain,
+    state: "waiting",
+    show: undefined,
+    isExpanded: false,
+    isCounted: false,
+    writtenBytes: undefined,
+    returnedMs: undefined,
+  };
+}
+
+/** Stands for a chain that nobody has seen. */
+const NOTHING = new ObservedChain(0, 0, []);
 const NEVER = (): boolean => false;
 const NONE: ReadonlySet<ObservedChain> = new Set();
 

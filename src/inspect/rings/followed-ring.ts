@@ -37,6 +37,8 @@ export class FollowedRing {
   #areas: readonly RingArea[] = [];
   #observer: SplitObserver | PackedObserver | undefined;
   #book: BufferBook | undefined;
+  /** Where the device was when the ring was stopped last, and how many buffers it had. */
+  #left = { usedPosition: -1, inFlight: 0 };
   /** What the areas were found by; something else has to be looked for again. */
   #space: AddressSpace | undefined;
   #generation = -1;
@@ -69,20 +71,21 @@ export class FollowedRing {
       if (!isPackedQueueSize(size)) return false;
       const area = readable("descriptor ring", desc, packedDescBytes(size), PACKED_ALIGNMENT.desc, 4);
       this.#areas = [area];
-      this.#book = book;
       this.#observer = new PackedObserver(size, base, area, book, traffic);
-      return true;
+    } else {
+      if (!isQueueSize(size)) return false;
+      // The event indices at the end of both rings are not looked at.
+      const areas = {
+        desc: readable("descriptor table", desc, descBytes(size), ALIGNMENT.desc, 4),
+        avail: readable("avail ring", avail, availBytes(size, false), ALIGNMENT.avail, 2),
+        used: readable("used ring", used, usedBytes(size, false), ALIGNMENT.used, 4),
+      };
+      this.#areas = Object.values(areas);
+      this.#observer = new SplitObserver(size, base, areas, book, traffic);
     }
-    if (!isQueueSize(size)) return false;
-    // The event indices at the end of both rings are not looked at.
-    const areas = {
-      desc: readable("descriptor table", desc, descBytes(size), ALIGNMENT.desc, 4),
-      avail: readable("avail ring", avail, availBytes(size, false), ALIGNMENT.avail, 2),
-      used: readable("used ring", used, usedBytes(size, false), ALIGNMENT.used, 4),
-    };
-    this.#areas = Object.values(areas);
     this.#book = book;
-    this.#observer = new SplitObserver(size, base, areas, book, traffic);
+    // The same driver's ring goes on: the buffers that it left with the device are counted already.
+    if (this.#observer.usedPosition === this.#left.usedPosition) traffic.available -= this.#left.inFlight;
     return true;
   }
 
@@ -98,6 +101,9 @@ export class FollowedRing {
   }
 
   stop(): void {
+    if (this.#observer === undefined) return;
+    const { usedPosition, inFlight } = this.#observer;
+    this.#left = { usedPosition, inFlight };
     this.#book?.close();
     this.#book = undefined;
     this.#observer = undefined;

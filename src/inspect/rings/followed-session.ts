@@ -49,7 +49,7 @@ export class FollowedSession {
     uva: new TableSpace("uva", this.#memory),
     iova: new ObservedIovaSpace(this.#iotlb),
   } as const;
-  readonly #guest = new GuestReader(this.#memory, this.#spaces.gpa);
+  readonly #guest = new GuestReader(this.#memory.views, this.#spaces.gpa);
   readonly #rings = new Map<number, FollowedRing>();
   /** Something came that may have made an address reachable. */
   #isChanged = true;

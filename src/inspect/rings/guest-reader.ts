@@ -4,17 +4,17 @@
  */
 import { Access, Outcome } from "../../memory/address.js";
 import type { AddressSpace } from "../../memory/address-space.js";
-import type { GuestMemory } from "../../memory/guest-memory.js";
 import { SegmentList } from "../../memory/segments.js";
+import type { HostReader } from "../../virtqueue/device-queue.js";
 
 export class GuestReader {
   /** Of the addresses in descriptors. */
   space: AddressSpace;
-  readonly #memory: GuestMemory;
+  readonly #views: HostReader;
   readonly #segments = new SegmentList(8);
 
-  constructor(memory: GuestMemory, space: AddressSpace) {
-    this.#memory = memory;
+  constructor(views: HostReader, space: AddressSpace) {
+    this.#views = views;
     this.space = space;
   }
 
@@ -30,12 +30,12 @@ export class GuestReader {
   }
 
   #copy(host: number, length: number, into: Uint8Array, start: number): number {
-    const { views } = this.#memory;
+    const views = this.#views;
     let at = start;
     for (let copied = 0; copied < length; ) {
       views.locate(host + copied);
       const { data, offset } = views;
-      const taken = Math.min(length - copied, views.available);
+      const taken = Math.min(length - copied, data.byteLength - offset);
       into.set(new Uint8Array(data.buffer, data.byteOffset + offset, taken), at);
       at += taken;
       copied += taken;

@@ -22,13 +22,16 @@ export interface ObservedDescriptor {
 /**
  * - `whole`: all descriptors are there.
  * - `unmapped`: its indirect table cannot be reached, perhaps not yet.
- * - `torn`: it makes no chain, be it that it never was one, or that it was changed meanwhile.
+ * - `torn`: it makes no chain, be it that it never was one, that it was changed meanwhile, or that its table is not
+ *   where it seems to be.
  */
 export type ChainState = "whole" | "unmapped" | "torn";
 
 export class ObservedChain {
-  state: ChainState;
-  #descriptors: readonly ObservedDescriptor[];
+  /** Those of the ring; undefined if they make no chain. */
+  readonly #ring: readonly ObservedDescriptor[] | undefined;
+  readonly #isIndirect: boolean;
+  #descriptors: readonly ObservedDescriptor[] = [];
 
   /**
    * @param id what the used ring will name it by
@@ -40,28 +43,30 @@ export class ObservedChain {
     readonly ringDescriptors: number,
     descriptors: readonly ObservedDescriptor[] | undefined,
   ) {
-    this.#descriptors = descriptors ?? [];
-    const indirect = this.#descriptors.findIndex(({ flags }) => (flags & DescFlag.INDIRECT) !== 0);
-    const isLast = indirect === this.#descriptors.length - 1;
-    if (descriptors === undefined || (indirect >= 0 && !isLast)) this.state = "torn";
-    else this.state = indirect >= 0 ? "unmapped" : "whole";
+    const indirect = descriptors?.findIndex(({ flags }) => (flags & DescFlag.INDIRECT) !== 0) ?? -1;
+    this.#isIndirect = indirect >= 0;
+    this.#ring = this.#isIndirect && indirect !== this.ringDescriptors - 1 ? undefined : descriptors;
+    if (!this.#isIndirect) this.#descriptors = this.#ring ?? [];
   }
 
-  /** Reads the indirect table, if there is one that was not read. */
+  /** What stands in the first entries of a packed ring's indirect table. */
+  static ofTable(bytes: Uint8Array, entries: number): ObservedChain {
+    return new ObservedChain(0, entries, entriesInOrder(bytes, entries));
+  }
+
+  /** Reads the indirect table, if there is one, as it is now. */
   expand(guest: GuestReader, format: RingFormat): ChainState {
-    if (this.state !== "unmapped") return this.state;
-    const direct = this.#descriptors.slice(0, -1);
-    const { low, high, length } = this.#descriptors[direct.length];
+    if (this.#ring === undefined) return "torn";
+    if (!this.#isIndirect) return "whole";
+    const direct = this.#ring.slice(0, -1);
+    const { low, high, length } = this.#ring[direct.length];
     const count = length / DESC_BYTES;
-    if (!Number.isInteger(count) || count < 1 || count > MOST_TABLE_ENTRIES) this.state = "torn";
-    else {
-      const bytes = new Uint8Array(length);
-      if (!guest.read(low, high, bytes)) return this.state;
-      const table = format === "split" ? linkedEntries(bytes, count) : entriesInOrder(bytes, count);
-      this.#descriptors = [...direct, ...(table ?? [])];
-      this.state = table === undefined ? "torn" : "whole";
-    }
-    return this.state;
+    if (!Number.isInteger(count) || count < 1 || count > MOST_TABLE_ENTRIES) return "torn";
+    const bytes = new Uint8Array(length);
+    if (!guest.read(low, high, bytes)) return "unmapped";
+    const table = format === "split" ? linkedEntries(bytes, count) : entriesInOrder(bytes, count);
+    this.#descriptors = table === undefined ? [] : [...direct, ...table];
+    return table === undefined ? "torn" : "whole";
   }
 
   /** Sum of the lengths of its readable, or of its writable, descriptors. */

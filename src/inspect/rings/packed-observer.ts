@@ -39,10 +39,19 @@ export class PackedObserver {
     this.#desc = desc;
     this.#book = book;
     this.#traffic = traffic;
-    // From the used position on: what the device had taken and not returned is seen as available once more.
-    const used = base === 0 ? FIRST_POSITION : base >>> 16;
-    this.#avail = used;
-    this.#used = used;
+    // What the device had taken and not returned is seen as available once more.
+    this.#used = base === 0 ? FIRST_POSITION : base >>> 16;
+    this.#avail = this.#used;
+  }
+
+  /** Where the device has got to: it goes on there if it is stopped now and started again. */
+  get usedPosition(): number {
+    return this.#used;
+  }
+
+  /** Descriptors from the used to the available position; more than there are if these contradict each other. */
+  get inFlight(): number {
+    return this.#span(this.#used, this.#avail);
   }
 
   /** Whether anything has moved. The area is there to be read. */
@@ -92,7 +101,7 @@ export class PackedObserver {
       elements.push(element);
       left -= taken;
       // The device is never ahead of the driver: what it has used there was available.
-      if (taken > this.#inFlight) this.#avail = advance(this.#used, taken, this.#size);
+      if (taken > this.inFlight) this.#avail = advance(this.#used, taken, this.#size);
       this.#used = advance(this.#used, taken, this.#size);
     }
     this.#traffic.used += elements.length;
@@ -105,7 +114,10 @@ export class PackedObserver {
     // Without WRITE the device has written nothing, and the length means nothing (2.8.12).
     const isWritten = (this.#flags(this.#used) & DescFlag.WRITE) !== 0;
     const writtenBytes = isWritten ? this.#desc.load32(at + PACKED_DESC.len.offset) : 0;
-    return { id: this.#idAt(this.#used), writtenBytes };
+    // The address is of no use there any more, and devices leave it as it is.
+    const low = this.#desc.load32(at + PACKED_DESC.addr.offset);
+    const high = this.#desc.load32(at + PACKED_DESC.addr.offset + 4);
+    return { id: this.#idAt(this.#used), writtenBytes, left: { low, high } };
   }
 
   /**
@@ -117,11 +129,6 @@ export class PackedObserver {
     const chain = this.#starts.get(this.#used);
     if (this.#used === this.#avail || !isNextLap || chain === undefined) return undefined;
     return { id: chain.id, writtenBytes: undefined };
-  }
-
-  /** Descriptors from the used to the available position; more than there are if these contradict each other. */
-  get #inFlight(): number {
-    return this.#span(this.#used, this.#avail);
   }
 
   /** Descriptors from one position to another, less than two laps behind it. */
@@ -159,7 +166,7 @@ export class PackedObserver {
 
   /** Whether what stands in the ring cannot follow from what was there at the last look. */
   #isLost(): boolean {
-    if (this.#inFlight > this.#size) return true;
+    if (this.inFlight > this.#size) return true;
     const flags = this.#flags(this.#avail);
     const wasThere = hasAvail(flags) === isOnFirstLap(this.#avail);
     if (wasThere) return !isAvailable(flags, this.#avail) && !isUsed(this.#flags(this.#used), this.#used);

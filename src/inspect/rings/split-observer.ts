@@ -45,6 +45,16 @@ export class SplitObserver {
     this.#used = base & INDEX_MASK;
   }
 
+  /** Where the device has got to: it goes on there if it is stopped now and started again. */
+  get usedPosition(): number {
+    return this.#used;
+  }
+
+  /** Buffers that are the device's. */
+  get inFlight(): number {
+    return distance(this.#used, this.#avail);
+  }
+
   /** Whether anything has moved. The areas are there to be read. */
   look(): boolean {
     const used = this.#areas.used.load16(USED.idx.offset);
