@@ -32,6 +32,9 @@ export interface DriverQueue {
   pollUsed(): number;
   /** Asks the device not to notify. A hint. */
   disableNotifications(): void;
-  /** Asks for notifications. True: chains have been returned meanwhile, and none may come for them: poll again. */
+  /**
+   * Asks for notifications. True: chains have been returned meanwhile, and none may come for them: poll again. Never of a
+   * queue that has failed: nothing more comes of it.
+   */
   enableNotifications(): boolean;
 }

@@ -273,6 +273,7 @@ export class PackedDriverQueue<Token = undefined> implements DriverQueue {
     this.rings.driverEvent = this.#eventIdx
       ? (EventFlag.DESC << 16) | this.#usedNext
       : EventFlag.ENABLE << 16;
+    if (this.failure !== undefined) return false;
     if (this.#batch?.isOpen === true) return true;
     return this.#inFlight > 0 && isUsed(this.rings.flags(indexOf(this.#usedNext)), this.#usedNext);
   }

@@ -274,6 +274,7 @@ describe("a hostile device does not confuse the driver of a packed queue with", 
       rig.driver.rings.setFlags(0, PackedFlag.AVAIL | PackedFlag.USED);
       assert.equal(rig.driver.pollUsed(), -1);
       assert.equal(rig.driver.failure?.code, code);
+      assert.equal(rig.driver.enableNotifications(), false, "nothing is left to poll for");
       assert.equal(rig.driver.pollUsed(), -1);
     });
   }

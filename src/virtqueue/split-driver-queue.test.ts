@@ -71,6 +71,7 @@ describe("split driver queue", () => {
       assert.equal(rig.driver.pollUsed(), -1);
       assert.equal(rig.driver.failure?.code, code);
       assert.match(rig.driver.failure?.message ?? "", /queue 1/);
+      assert.equal(rig.driver.enableNotifications(), false, "nothing is left to poll for");
     }
   });
 

@@ -264,7 +264,7 @@ export class SplitDriverQueue<Token = undefined> implements DriverQueue {
     const skipped = this.#eventIdx ? after : 0;
     if (this.#eventIdx) this.rings.usedEvent = (this.#usedNext + skipped) & 0xffff;
     else this.rings.availFlags = 0;
-    return ((this.rings.usedIndex - this.#usedNext) & 0xffff) > skipped;
+    return this.failure === undefined && ((this.rings.usedIndex - this.#usedNext) & 0xffff) > skipped;
   }
 
   #putBuffer(buffer: BusBuffer, writable: boolean): boolean {
