@@ -22,6 +22,7 @@ async function ends(context: CaseContext, text: string | Uint8Array): Promise<vo
   socket.write(text);
   await context.until(() => socket.hasEnded || socket.isClosed, "the connection is ended");
   context.expect.equal(socket.receivedBytes, 0, "without an answer");
+  context.expect.equal(guest.inbox.length, 0, "and the guest hears nothing of it");
   await exchange(context, await call(context, guest), 1000);
 }
 

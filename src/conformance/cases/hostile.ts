@@ -66,6 +66,14 @@ export const HOSTILE_CASES: readonly ConformanceCase[] = [
       { address, length: 64, flags: DescFlag.NEXT, next: 0 },
     );
   }),
+  hostile("loop-of-nothing", "a chain of empty buffers that leads back to itself", (guest) => {
+    const address = packet(guest);
+    offer(
+      guest,
+      { address, length: 0, flags: DescFlag.NEXT, next: 1 },
+      { address, length: 0, flags: DescFlag.NEXT, next: 0 },
+    );
+  }),
   hostile("head-out-of-range", "an avail entry beyond the table", (guest) => {
     guest.tx.split.offer(0xfffe);
     guest.tx.split.publish();

@@ -3,8 +3,10 @@ import type { ConformanceCase } from "../case.js";
 import { GUEST_KIND_CASES } from "./guest-kinds.js";
 import { HANDSHAKE_CASES } from "./handshake.js";
 import { HOSTILE_CASES } from "./hostile.js";
+import { HOSTILE_DATA_CASES } from "./hostile-data.js";
 import { MEMORY_CASES } from "./memory.js";
 import { RING_CASES } from "./rings.js";
+import { RING_INDIRECT_CASES } from "./rings-indirect.js";
 import { RING_NOTIFY_CASES } from "./rings-notify.js";
 import { RING_PACKED_CASES } from "./rings-packed.js";
 import { RING_STOP_CASES } from "./rings-stop.js";
@@ -19,6 +21,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...SESSION_ERROR_CASES,
   ...MEMORY_CASES,
   ...RING_CASES,
+  ...RING_INDIRECT_CASES,
   ...RING_NOTIFY_CASES,
   ...RING_STOP_CASES,
   ...RING_PACKED_CASES,
@@ -28,4 +31,5 @@ export const CASES: readonly ConformanceCase[] = [
   ...VSOCK_CASES,
   ...HANDSHAKE_CASES,
   ...HOSTILE_CASES,
+  ...HOSTILE_DATA_CASES,
 ];

@@ -1,7 +1,9 @@
 /** Cases about rings that stop, start again, or are not enabled. */
 import { Op } from "../../vsock/header.js";
 import type { ConformanceCase, Needs } from "../case.js";
-import { assertWorks, exchange, join, noise } from "../exchange.js";
+import type { CaseContext } from "../context.js";
+import { assertWorks, exchange, type Joined, join, noise } from "../exchange.js";
+import type { RawGuest } from "../raw-guest.js";
 import { vhostUser } from "../rules.js";
 
 const UDS: Needs = { endpoints: ["uds"] };
@@ -9,6 +11,21 @@ const STATES = "Ring states";
 const STOPPED = vhostUser(STATES, "stopped: the back-end must not process the ring at all");
 /** For what must not happen. */
 const QUIET_MS = 150;
+
+/** Gives the rings something to do in both directions; none of them moves. Returns what was sent. */
+async function expectLeftAlone(context: CaseContext, guest: RawGuest, { guest: connection, host }: Joined) {
+  const used = guest.queues.map((queue) => queue.split.rings.usedIndex);
+  const toHost = noise(500);
+  guest.putPacket(connection, toHost);
+  guest.tx.ring.publish();
+  guest.tx.kick();
+  const toGuest = noise(500);
+  host.write(toGuest);
+  await context.pass(QUIET_MS);
+  for (const [index, queue] of guest.queues.entries())
+    context.expect.equal(queue.split.rings.usedIndex, used[index], `the used index of queue ${index} stays`);
+  return { toHost, toGuest };
+}
 
 export const RING_STOP_CASES: readonly ConformanceCase[] = [
   {
@@ -89,20 +106,7 @@ export const RING_STOP_CASES: readonly ConformanceCase[] = [
       await exchange(context, joined);
       await guest.sent();
       const bases = guest.stop();
-      const used = guest.queues.map((queue) => queue.split.rings.usedIndex);
-      const toHost = noise(500);
-      guest.putPacket(joined.guest, toHost);
-      guest.tx.ring.publish();
-      guest.tx.kick();
-      const toGuest = noise(500);
-      joined.host.write(toGuest);
-      await context.pass(QUIET_MS);
-      for (const [index, queue] of guest.queues.entries())
-        context.expect.equal(
-          queue.split.rings.usedIndex,
-          used[index],
-          `the used index of queue ${index} stays`,
-        );
+      const { toHost, toGuest } = await expectLeftAlone(context, guest, joined);
       guest.resume(bases);
       guest.kickAll();
       context.expect.sameBytes(await joined.host.read(500), toHost, "then the host gets what was put there");
@@ -111,6 +115,20 @@ export const RING_STOP_CASES: readonly ConformanceCase[] = [
         toGuest,
         "and the guest what was sent meanwhile",
       );
+    },
+  },
+  {
+    id: "rings.stopped-by-base-alone",
+    title: "GET_VRING_BASE stops a ring that is still enabled",
+    rule: vhostUser(STATES, "the back-end must stop ring upon receiving VHOST_USER_GET_VRING_BASE"),
+    needs: UDS,
+    async run(context) {
+      const guest = await context.guest();
+      const joined = await join(context, guest);
+      await exchange(context, joined);
+      await guest.sent();
+      for (const { index } of guest.queues) guest.session.getVringBase(index);
+      await expectLeftAlone(context, guest, joined);
     },
   },
   {
@@ -183,6 +201,25 @@ export const RING_STOP_CASES: readonly ConformanceCase[] = [
       guest.renewRings();
       guest.start();
       await assertWorks(context, guest);
+    },
+  },
+  {
+    id: "rings.reset-device-stops",
+    title: "RESET_DEVICE stops rings that run",
+    rule: vhostUser(
+      "Front-end message types, VHOST_USER_RESET_DEVICE",
+      "disable all rings and reset all internal device state to the initial state, ready to be reinitialized",
+    ),
+    needs: { protocolFeatures: ["RESET_DEVICE"], endpoints: ["uds"] },
+    async run(context) {
+      const guest = await context.guest({ protocolFeatures: ["MQ", "CONFIG", "REPLY_ACK", "RESET_DEVICE"] });
+      const joined = await join(context, guest);
+      await exchange(context, joined);
+      await guest.sent();
+      guest.session.resetDevice();
+      // Answered behind it.
+      guest.session.getFeatures();
+      await expectLeftAlone(context, guest, joined);
     },
   },
 ];

@@ -298,7 +298,7 @@ export const TRANSLATION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: "translation.invalidate-rings",
-    title: "rings whose pages are invalidated and mapped elsewhere go on there",
+    title: "rings whose pages are invalidated and mapped anew go on",
     rule: INVALIDATE,
     needs: TRANSLATION_NEEDS,
     async run(context) {
@@ -314,6 +314,32 @@ export const TRANSLATION_CASES: readonly ConformanceCase[] = [
         guest.kickAll();
       }
       await exchange(context, joined);
+    },
+  },
+  {
+    id: "translation.invalidated-ring-untouched",
+    title: "a ring whose pages are invalidated is not touched until they are mapped again",
+    rule: INVALIDATE,
+    needs: TRANSLATION_NEEDS,
+    async run(context) {
+      const { guest, domain } = await translatedGuest(context);
+      const joined = await join(context, guest);
+      await exchange(context, joined);
+      await guest.sent();
+      const { block, ring, split } = guest.tx;
+      const { usedIndex } = split.rings;
+      domain.holds = (iova) => iova >= block.bus && iova < block.bus + BigInt(block.bytes);
+      domain.unmap(block.bus, block.bytes);
+      const data = noise(500);
+      guest.putPacket(joined.guest, data);
+      ring.publish();
+      guest.tx.kick();
+      await context.pass(QUIET_MS);
+      context.expect.equal(split.rings.usedIndex, usedIndex, "the used index stays while nothing is mapped");
+      domain.map(block.gpa, block.bytes, IOTLB_PERM.readWrite, block.bus);
+      domain.answerHeld();
+      guest.tx.kick();
+      context.expect.sameBytes(await joined.host.read(data.length), data, "then the host gets the packet");
     },
   },
   {

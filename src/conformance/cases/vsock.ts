@@ -76,6 +76,49 @@ export const VSOCK_CASES: readonly ConformanceCase[] = [
     },
   },
   {
+    id: "vsock.credit-small",
+    title: "a guest with room for a hundred bytes gets a hundred at a time, and everything in the end",
+    rule: virtio(CREDIT, "the sender MUST only transmit when the peer has sufficient free buffer space"),
+    needs: UDS,
+    async run(context) {
+      const guest = await context.guest();
+      const port = context.hostPort();
+      const listener = await context.host.listen(port);
+      const connection = guest.open(guest.port(), port);
+      connection.bufAlloc = 100;
+      connection.consumes = false;
+      connection.send(Op.REQUEST);
+      const host = await listener.accept();
+      const data = noise(450);
+      host.write(data);
+      for (let taken = 0; taken < data.length; ) {
+        await context.until(() => connection.waitingBytes > taken, `more than ${taken} bytes arrive`);
+        await context.pass(20);
+        const { waitingBytes } = connection;
+        const got = waitingBytes - taken;
+        context.expect.that(got <= 100, "no more than there is room for arrives", `${got} bytes`);
+        taken = waitingBytes;
+        connection.fwdCnt = connection.rxCnt;
+        connection.send(Op.CREDIT_UPDATE);
+      }
+      context.expect.sameBytes(await connection.read(data.length), data, "the guest gets everything");
+    },
+  },
+  {
+    id: "vsock.credit-given-back",
+    title: "a guest that sends megabytes gets credit for them as the host takes them",
+    rule: virtio(CREDIT, "fwd_cnt counts the bytes that have left the receiver's buffer"),
+    needs: UDS,
+    async run(context) {
+      const { guest, host } = await join(context, await context.guest());
+      const data = noise(4_000_000);
+      const arriving = host.read(data.length);
+      arriving.catch(() => {});
+      await guest.write(data);
+      context.expect.sameBytes(await arriving, data, "the host gets everything");
+    },
+  },
+  {
     id: "vsock.credit-request",
     title: "a CREDIT_REQUEST is answered with CREDIT_UPDATE",
     rule: virtio(CREDIT, "VIRTIO_VSOCK_OP_CREDIT_REQUEST is answered by VIRTIO_VSOCK_OP_CREDIT_UPDATE"),
@@ -151,9 +194,12 @@ export const VSOCK_CASES: readonly ConformanceCase[] = [
     needs: UDS,
     async run(context) {
       const guest = await context.guest();
-      const connection = guest.open(guest.port(), context.hostPort());
+      const port = context.hostPort();
+      const listener = await context.host.listen(port);
+      const connection = guest.open(guest.port(), port);
       connection.send(Op.REQUEST, { type: 77 });
       await context.until(() => connection.wasReset, "a RST comes");
+      context.expect.equal(listener.waiting, 0, "nobody is connected to the host's listener");
     },
   },
   {
