@@ -3,9 +3,10 @@
  * guest; nothing here needs one.
  */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { describe, it } from "node:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after, describe, it } from "node:test";
 import { inspectCommand } from "../../src/cli/inspect.js";
 import { root } from "../vm/paths.js";
 import { recordingsFolder } from "./record.js";
@@ -17,7 +18,7 @@ interface Shown {
 }
 
 function fileOf(name: string): string {
-  return join(recordingsFolder, name.includes(".") ? name : `${name}.strace`);
+  return resolve(recordingsFolder, name.includes(".") ? name : `${name}.strace`);
 }
 
 async function inspect(name: string, ...options: readonly string[]): Promise<Shown> {
@@ -106,7 +107,7 @@ describe("the recorded strace of a device that one process opens and another dri
     const { lines, complaints } = await inspect("forking");
     assert.ok(
       lines.some((line) =>
-        /note: line 2: descriptor 4 of process 112 was not seen .* add close,dup/.test(line),
+        /note: line 2: descriptor 4 of process \d+ was not seen .* add close,dup/.test(line),
       ),
     );
     assert.equal(lines.filter((line) => /^session \d+ begins/.test(line)).length, 1);
@@ -138,6 +139,31 @@ describe("what gdb recorded by vhost.gdb", () => {
     const script = readFileSync(join(root, "test/strace/vhost.gdb"), "utf8");
     assert.ok(page.includes(`\`\`\`\n${script}\`\`\``));
   });
+});
+
+describe("a recording that ends anywhere", () => {
+  const folder = mkdtempSync(join(tmpdir(), "b33-cut-"));
+  after(() => rmSync(folder, { recursive: true }));
+
+  for (const name of ["translating-more", "forking-more", "gdb.txt"]) {
+    it(`is shown up to there, with a summary: ${name}`, async () => {
+      const whole = readFileSync(fileOf(name));
+      const path = join(folder, "cut.strace");
+      const complete = await inspect(name, "--json");
+      const count = (lines: readonly string[]): number =>
+        lines.filter((line) => line.startsWith('{"kind":"message"')).length;
+      let before = 0;
+      for (let bytes = 1400; bytes <= whole.byteLength; bytes += 211) {
+        writeFileSync(path, whole.subarray(0, bytes));
+        const { status, lines, complaints } = await inspect(path, "--json");
+        assert.equal(status, 0, `${bytes} bytes: ${complaints}`);
+        assert.match(lines.at(-1) ?? "", /^\{"kind":"summary"/);
+        assert.ok(count(lines) >= before - 1, `${bytes} bytes`);
+        before = count(lines);
+      }
+      assert.ok(before <= count(complete.lines));
+    });
+  }
 });
 
 describe("bit33 inspect --strace", () => {
