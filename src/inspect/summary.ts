@@ -177,7 +177,8 @@ function verdictOf(model: SessionModel): TranslationVerdict {
     return given.length === 0 ? "undecided" : "not translated";
   }
   // The kernel takes an UPDATE only if bit 33 was acknowledged (vhost.c vhost_process_iotlb_msg).
-  if (model.hasUnseenFeatures) return iotlb.updates > 0 ? "translated" : "undecided";
+  if (model.hasUnseenFeatures)
+    return iotlb.updates > 0 || model.unseen.has("IOTLB_MSG") ? "translated" : "undecided";
   if (given.length === 0) return "undecided";
   return model.hasProtocol(PROTOCOL_F.GPA_ADDRESSES) ? "guest-physical" : "not translated";
 }
@@ -215,8 +216,9 @@ const UNSEEN_FEATURES =
   "SET_FEATURES came, and its word was not shown; the kernel takes an UPDATE only if bit 33 (ACCESS_PLATFORM) is in it";
 
 /** The kernel's device is its own channel. */
-function channelOf({ transport, channel }: SessionModel): string {
-  if (transport === "kernel-vhost") return "";
+function channelOf({ transport, channel, unseen }: SessionModel): string {
+  if (transport === "kernel-vhost")
+    return unseen.has("IOTLB_MSG") ? ", and messages that were not shown as a whole" : "";
   return `; the back-end channel is ${channel === "given" ? "there" : "not there"}`;
 }
 

@@ -50,7 +50,7 @@ function callsIn(name: string, pattern: RegExp): number {
 }
 
 describe("the recorded strace of a VMM that hands bit 33 on and maps nothing, as in August 2022", () => {
-  for (const name of ["handing-on", "handing-on-more"]) {
+  for (const name of ["handing-on", "handing-on-more", "handing-on-raw"]) {
     it(`is diagnosed by name, though no word is shown: ${name}`, async () => {
       const { status, lines } = await inspect(name, "--quiet", "--fail-on", "warning");
       assert.equal(status, 3);
@@ -93,6 +93,20 @@ describe("the recorded strace of a VMM that translates", () => {
       assert.ok(all.some(({ systemCall }) => systemCall?.name === "VHOST_SET_FEATURES"));
     });
   }
+});
+
+describe("the recorded strace that was not asked for whole buffers", () => {
+  it("shows how much of each IOTLB message there is, and says so once and at the end", async () => {
+    const { status, lines } = await inspect("translating-cut", "--fail-on", "info");
+    assert.equal(status, 0);
+    const writes = lines.filter((line) =>
+      /write \(only 32 of 72 bytes: iova=0xfff0[0-5]000 size=0x1000\)$/.test(line),
+    );
+    assert.equal(writes.length, callsIn("translating-cut", /write\(3/g));
+    assert.equal(lines.filter((line) => line.includes("use strace -s 128")).length, 2);
+    assert.ok(lines.includes("  addresses are translated:"));
+    assert.match(lines[0] ?? "", /^session 1 begins at \d\d:\d\d:\d\d\.\d{3}$/);
+  });
 });
 
 describe("the recorded strace of a device that one process opens and another drives", () => {

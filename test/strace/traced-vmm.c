@@ -220,6 +220,9 @@ int main(int count, char **words)
 	/* What docs/strace.md begins with, and what it says to use where descriptors travel. */
 	static const char *const plain[] = { "-e", "trace=ioctl,openat,read,write", NULL };
 	static const char *const more[] = { "-ttt", "-y", "-e", "trace=ioctl,openat,read,write,close,dup,dup2,dup3,fcntl,clone,clone3,fork,vfork", NULL };
+	/* What strace shows if nobody asks for more, and its other ways to write numbers, files and times. */
+	static const char *const cut[] = { "-s", "32", "-tt", "-e", "trace=ioctl,openat,read,write", NULL };
+	static const char *const raw[] = { "-X", "raw", "-yy", "-r", "-T", "-e", "trace=ioctl,openat,read,write,close", NULL };
 	int control;
 
 	if (count > 1)
@@ -230,6 +233,8 @@ int main(int count, char **words)
 	record(control, "translating-more", "translating", more);
 	record(control, "handing-on", "handing-on", plain);
 	record(control, "handing-on-more", "handing-on", more);
+	record(control, "translating-cut", "translating", cut);
+	record(control, "handing-on-raw", "handing-on", raw);
 	record(control, "forking", "forking", plain);
 	record(control, "forking-more", "forking", more);
 	dprintf(control, "DONE\n");

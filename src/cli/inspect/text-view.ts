@@ -17,6 +17,8 @@ export interface TextViewOptions {
   readonly deviceType: DeviceType | undefined;
 }
 
+const DAY_NS = 86_400_000_000_000n;
+
 /** `>` towards the back-end, `<` towards the front-end; doubled on the back-end channel. */
 const ARROWS = {
   main: { "to-backend": " > ", "to-frontend": " < " },
@@ -35,8 +37,10 @@ export class TextView implements InspectionView {
 
   begun(session: InspectedSession): void {
     const { start } = session;
-    // A trace without times begins at none.
-    const at = start.timeNs === 0n ? "" : ` at ${new Date(Number(start.timeNs / 1_000_000n)).toISOString()}`;
+    // Traces may have a time of day and no date, or no time at all.
+    const [date = "", time = ""] = new Date(Number(start.timeNs / 1_000_000n)).toISOString().split("T");
+    const at =
+      start.timeNs === 0n ? "" : ` at ${start.timeNs < DAY_NS ? time.replace("Z", "") : `${date}T${time}`}`;
     this.#print(`session ${start.session} begins${at}`);
   }
 

@@ -207,7 +207,7 @@ export function messagesOfTransfer(event: CallEvent, call: number): CallMessages
   const systemCall: SystemCall = {
     call,
     name,
-    unseen: isWhole ? undefined : `only ${bytes.byteLength} of ${passed} bytes`,
+    unseen: isWhole ? undefined : `only ${bytes.byteLength} of ${passed} bytes${rangeIn(bytes)}`,
   };
   const messages: SessionMessage[] = [
     {
@@ -222,6 +222,14 @@ export function messagesOfTransfer(event: CallEvent, call: number): CallMessages
   const reply = isRead ? undefined : resultMessage(event, common, systemCall, NOTHING);
   if (reply !== undefined) messages.push(reply);
   return { messages, barePointer: undefined, cut: isWhole ? undefined : { shown: bytes.byteLength, passed } };
+}
+
+/** The range is at the beginning, and strace's usual 32 bytes have it. */
+function rangeIn(bytes: Uint8Array): string {
+  if (bytes.byteLength < IOTLB_MSG.messageOffset + 16) return "";
+  const view = viewOf(bytes);
+  const field = (offset: number): string => hex(view.getBigUint64(IOTLB_MSG.messageOffset + offset, true));
+  return `: iova=${field(0)} size=${field(8)}`;
 }
 
 function beginsAsIotlb(bytes: Uint8Array): boolean {

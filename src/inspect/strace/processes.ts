@@ -102,15 +102,11 @@ export class Processes<D extends OpenDevice> {
     table.slots.set(fd, { device, closesOnExec });
   }
 
-  closed(pid: number, fd: number): void {
+  /** Both ends belong to the range. */
+  closed(pid: number, first: number, last: number): void {
     const table = this.#tables.get(pid);
-    if (table !== undefined) this.#drop(table, fd);
-  }
-
-  /** As close_range(): both ends belong to it. */
-  closedRange(pid: number, first: number, last: number): void {
-    for (const fd of [...(this.#tables.get(pid)?.slots.keys() ?? [])])
-      if (fd >= first && fd <= last) this.closed(pid, fd);
+    if (table === undefined) return;
+    for (const fd of [...table.slots.keys()]) if (fd >= first && fd <= last) this.#drop(table, fd);
   }
 
   /** A process that was announced, and of which nothing else is known yet. */

@@ -192,7 +192,7 @@ describe("what a trace does not show", () => {
     const start = "ioctl(3, VHOST_VSOCK_SET_RUNNING, 0x7f) = -1 EFAULT (Bad address)";
     const features = "ioctl(3, VHOST_SET_FEATURES, [0x300000000]) = 0";
     const { sessions } = inspected(open(3), features, cut, start);
-    assert.ok(sessions[0]?.lines.includes("write (only 32 of 72 bytes)"));
+    assert.ok(sessions[0]?.lines.includes("write (only 32 of 72 bytes: iova=0x1000 size=0x1000)"));
     assert.ok(sessions[0]?.notes.some((note) => /32 of the 72 bytes .* use strace -s 128/.test(note)));
     assert.ok(!sessions[0]?.findings.includes("bit33-without-iotlb"));
     assert.ok(inspected(open(3), features, start).sessions[0]?.findings.includes("bit33-without-iotlb"));

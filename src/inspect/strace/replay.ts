@@ -6,7 +6,8 @@
 import type { DeviceType } from "../../virtio/index.js";
 import type { Remark, SessionEnd, SessionStart } from "../frame.js";
 import type { SessionMessage } from "../message.js";
-import { bytesIn, descriptorIn } from "./call.js";
+import { descriptorIn } from "./call.js";
+import { descriptorChange, isClone, sharesFiles } from "./descriptor-calls.js";
 import { TraceError } from "./error.js";
 import { isTransfer, messagesOfIoctl, messagesOfTransfer, type NamedRequest, requestIn } from "./messages.js";
 import { type OpenDevice, Processes } from "./processes.js";
@@ -31,6 +32,8 @@ interface Device extends OpenDevice {
   /** Requests whose arguments were bare pointers, with how often. */
   readonly bare: Map<string, number>;
   cut: number;
+  /** Lines that may have been about it, and could not be understood. */
+  damaged: number;
 }
 
 const DEVICE_PATH = /^\/dev\/vhost-/;
@@ -129,48 +132,43 @@ class TraceReplay {
       if (child > 0) this.#processes.cloned(pid, child, sharesFiles(args.join()));
     } else if (name === "ioctl") this.#ioctl(event, pid);
     else if (isTransfer(event.call)) this.#transfer(event, pid);
-    else if (result.errno === undefined && result.value !== undefined) this.#descriptors(event, pid);
+    else this.#descriptors(event, pid);
   }
 
-  /** A call that makes or takes away descriptors, and did. */
-  #descriptors({ call: { name, args, result }, startNs }: CallEvent, pid: number): void {
-    const fd = Number(result.value);
-    const [first = "", second = "", third = ""] = args;
-    switch (name) {
-      case "open":
-      case "openat":
-      case "openat2": {
-        const opened = bytesIn(name === "open" ? first : second)?.bytes;
-        const path = result.path ?? Buffer.from(opened ?? []).toString();
-        if (!DEVICE_PATH.test(path)) this.#takenOver(pid, fd);
-        else this.#processes.put(pid, fd, this.#device(path, startNs), args.join().includes("O_CLOEXEC"));
+  /** What was behind a number that is given anew was closed, seen or not. */
+  #descriptors({ call, startNs }: CallEvent, pid: number): void {
+    const change = descriptorChange(call);
+    if (change === undefined) return;
+    switch (change.kind) {
+      case "closed":
+        this.#processes.closed(pid, change.first, change.last);
         return;
-      }
-      case "close":
-        this.#processes.closed(pid, descriptorIn(first)?.fd ?? -1);
-        return;
-      case "close_range":
-        if (!third.includes("CLOEXEC")) this.#processes.closedRange(pid, Number(first), Number(second));
-        return;
-      case "execve":
+      case "executed":
         this.#processes.executed(pid);
         return;
       default: {
-        if (name.startsWith("fcntl") && !second.startsWith("F_DUPFD")) return;
-        const device = this.#find(pid, first);
-        if (device === undefined) this.#takenOver(pid, fd);
-        else this.#processes.put(pid, fd, device, args.join().includes("CLOEXEC"));
+        const { fd } = change;
+        const device =
+          change.kind === "opened" ? this.#opened(change.path, startNs) : this.#find(pid, change.from);
+        if (device === undefined) this.#processes.closed(pid, fd, fd);
+        else this.#processes.put(pid, fd, device, change.closesOnExec);
       }
     }
   }
 
-  /** Something else is opened under a number: whatever had it was closed. */
-  #takenOver(pid: number, fd: number): void {
-    this.#processes.closed(pid, fd);
+  #opened(path: string, atNs: bigint): Device | undefined {
+    return DEVICE_PATH.test(path) ? this.#device(path, atNs) : undefined;
   }
 
   #device(path: string, openedNs: bigint): Device {
-    const state = { references: 0, session: 0, hasOwner: false, bare: new Map<string, number>(), cut: 0 };
+    const state = {
+      references: 0,
+      session: 0,
+      hasOwner: false,
+      bare: new Map<string, number>(),
+      cut: 0,
+      damaged: 0,
+    };
     const device: Device = { path, openedNs, lastNs: openedNs, ...state };
     this.#open.add(device);
     return device;
@@ -182,7 +180,7 @@ class TraceReplay {
     if (descriptor === undefined) return undefined;
     const { fd, path } = descriptor;
     if (path !== undefined && !DEVICE_PATH.test(path)) {
-      this.#takenOver(pid, fd);
+      this.#processes.closed(pid, fd, fd);
       return undefined;
     }
     return this.#processes.find(pid, fd) ?? this.#processes.join(pid, fd);
@@ -275,10 +273,10 @@ class TraceReplay {
 
   /** What such a line said is missing for every session that it can have belonged to. */
   #damaged(line: number, problem: string): void {
-    if (this.#notes++ >= MOST_NOTES) return;
-    this.observer.note(`${this.path}:${line}`, problem);
+    if (this.#notes++ < MOST_NOTES) this.observer.note(`${this.path}:${line}`, problem);
     for (const device of this.#open) {
-      if (device.session > 0) this.#remark(device, true, `line ${line} could not be understood: ${problem}`);
+      if (device.session > 0 && device.damaged++ === 0)
+        this.#remark(device, true, `line ${line} could not be understood: ${problem}`);
     }
   }
 
@@ -312,12 +310,3 @@ const MORE_CALLS = "add close,dup,dup2,dup3,fcntl,clone,clone3,fork,vfork to str
 
 /** What docs/strace.md begins with. */
 const PLAIN: ReadonlySet<string> = new Set(["ioctl", "open", "openat", "openat2", "read", "write"]);
-
-function isClone(name: string): boolean {
-  return name === "clone" || name === "clone3" || name === "fork" || name === "vfork";
-}
-
-/** Threads share their descriptors; the flags are in the first half of the call already. */
-function sharesFiles(text: string): boolean {
-  return text.includes("CLONE_FILES");
-}
