@@ -59,9 +59,14 @@ export class Inspection implements FrameObserver {
     this.view.remarked(session, remark);
   }
 
-  packet(number: number, packet: RingPacket): void {
+  /** What was found about it is returned as well. */
+  packet(number: number, packet: RingPacket): readonly Finding[] {
     const session = this.#running.get(number);
-    if (session !== undefined) this.view.packet(session, packet);
+    if (session === undefined) return [];
+    const findings = session.packet(packet);
+    this.view.packet(session, packet);
+    this.#found(session, findings);
+    return findings;
   }
 
   /** What the rings of a session that is about to end did, where somebody followed them. */

@@ -14,7 +14,7 @@ import type { Lint, LintTable, MessageLook, Severity, Sightings } from "./lints/
 import { messageOf, type SessionMessage } from "./message.js";
 import { SessionModel } from "./model/session-model.js";
 import { Pairings } from "./pairing.js";
-import type { SessionTraffic } from "./rings/traffic.js";
+import { packetHeader, type RingPacket, type SessionTraffic } from "./rings/traffic.js";
 
 /** How often it is looked for what is overdue. */
 const LOOK_EVERY_NS = 100_000_000n;
@@ -158,6 +158,15 @@ export class InspectedSession {
     return findings;
   }
 
+  /** A ring carried this, where somebody follows the rings. Returns the findings that are new. */
+  packet(packet: RingPacket): readonly Finding[] {
+    const findings: Finding[] = [];
+    const look = { model: this.model, packet, header: packetHeader(packet) };
+    for (const { id, lint, onPacket } of this.#asked.onPacket)
+      this.#note(findings, id, lint, onPacket(look), packet.timeNs, undefined, true);
+    return findings;
+  }
+
   /** What the source knows and no message shows. */
   remark(remark: Remark): void {
     if (remark.isBroken === true) this.model.broken ??= remark.text;
@@ -194,6 +203,7 @@ export class InspectedSession {
     sightings: Sightings,
     timeNs: bigint,
     shownBy: Shown | undefined,
+    isOccurrence = shownBy !== undefined,
   ): void {
     if (sightings === undefined) return;
     for (const { text, subject = "", atNs = timeNs } of "text" in sightings ? [sightings] : sightings) {
@@ -204,14 +214,14 @@ export class InspectedSession {
         const finding: Finding = { lint, severity, text, timeNs: atNs, shownBy: shown, count: 1 };
         this.#findings.set(key, finding);
         fresh.push(finding);
-      } else if (shownBy !== undefined) known.count++;
+      } else if (isOccurrence) known.count++;
     }
   }
 }
 
 /** The lints that are asked at each occasion, with what they are asked. */
 type Asked = {
-  readonly [Occasion in "onMessage" | "onRun" | "onTime" | "onEnd"]: readonly ({
+  readonly [Occasion in "onMessage" | "onRun" | "onPacket" | "onTime" | "onEnd"]: readonly ({
     readonly id: string;
     readonly lint: Lint;
   } & { readonly [Name in Occasion]-?: NonNullable<Lint[Name]> })[];
@@ -222,6 +232,7 @@ function askedOf(lints: LintTable): Asked {
   return {
     onMessage: all.flatMap(([id, lint]) => (lint.onMessage ? [{ id, lint, onMessage: lint.onMessage }] : [])),
     onRun: all.flatMap(([id, lint]) => (lint.onRun ? [{ id, lint, onRun: lint.onRun }] : [])),
+    onPacket: all.flatMap(([id, lint]) => (lint.onPacket ? [{ id, lint, onPacket: lint.onPacket }] : [])),
     onTime: all.flatMap(([id, lint]) => (lint.onTime ? [{ id, lint, onTime: lint.onTime }] : [])),
     onEnd: all.flatMap(([id, lint]) => (lint.onEnd ? [{ id, lint, onEnd: lint.onEnd }] : [])),
   };

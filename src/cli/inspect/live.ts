@@ -105,8 +105,8 @@ function followRings(
     { deviceType, mostPayloadBytes },
     {
       packet: (session, packet) => {
-        capture?.packet(session, packet);
-        inspection.packet(session, packet);
+        const findings = inspection.packet(session, packet);
+        capture?.packet(session, packet, findings.map(commentOf));
       },
       remark,
     },

@@ -87,12 +87,17 @@ export class CaptureFile implements FrameObserver {
     this.#packet(VHOST_USER, timeNs, encodeLink({ ...PLAIN_LINK, kind: "ended", session, ender: by, body }));
   }
 
-  /** A vsock packet of a ring. */
-  packet(session: number, packet: RingPacket): void {
+  /**
+   * A vsock packet of a ring.
+   *
+   * @param comments as of `frame`
+   */
+  packet(session: number, packet: RingPacket, comments: readonly string[] = []): void {
     const { timeNs, ring, header, payload } = packet;
     const bytes = encodeVsockPacket(header, payload);
     const originalBytes = vsockPacketBytes(Math.max(packetHeader(packet).len, payload.byteLength));
-    this.#write(packetBlock({ interface: this.#interfaceOf(session, ring), timeNs, bytes, originalBytes }));
+    const from = this.#interfaceOf(session, ring);
+    this.#write(packetBlock({ interface: from, timeNs, bytes, originalBytes, comments }));
   }
 
   #interfaceOf(session: number, ring: number): number {

@@ -8,6 +8,7 @@ import { RING_ADDRESS_LINTS } from "./ring-address-lints.js";
 import { RING_LINTS } from "./ring-lints.js";
 import { TRANSLATION_LINTS } from "./translation-lints.js";
 import { VSOCK_LINTS } from "./vsock-lints.js";
+import { VSOCK_PACKET_LINTS } from "./vsock-packet-lints.js";
 
 export const LINTS = {
   ...FEATURE_LINTS,
@@ -18,6 +19,7 @@ export const LINTS = {
   ...RING_ADDRESS_LINTS,
   ...MESSAGE_LINTS,
   ...VSOCK_LINTS,
+  ...VSOCK_PACKET_LINTS,
 } as const satisfies LintTable;
 
 export type LintId = keyof typeof LINTS;

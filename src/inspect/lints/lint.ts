@@ -3,11 +3,13 @@
  * them all); when each is asked is in ../session.ts. A check looks at the model and says what is wrong, and changes
  * nothing.
  */
+import type { PacketHeader } from "../../vsock/header.js";
 import type { Ender } from "../frame.js";
 import type { SessionMessage } from "../message.js";
 import type { RingModel } from "../model/ring-model.js";
 import type { SessionModel } from "../model/session-model.js";
 import type { OpenRequest, Pairing } from "../pairing.js";
+import type { RingPacket } from "../rings/traffic.js";
 
 /**
  * - `error`: against the rule, and something breaks or is lost.
@@ -49,6 +51,13 @@ export interface RunLook {
   readonly ring: RingModel;
 }
 
+/** A packet that a ring of a vsock device carried, where rings are followed. */
+export interface PacketLook {
+  readonly model: SessionModel;
+  readonly packet: RingPacket;
+  readonly header: PacketHeader;
+}
+
 /** Time has passed without what was due. */
 export interface TimeLook {
   readonly model: SessionModel;
@@ -74,6 +83,7 @@ export interface Lint {
   readonly todo: string;
   readonly onMessage?: (look: MessageLook) => Sightings;
   readonly onRun?: (look: RunLook) => Sightings;
+  readonly onPacket?: (look: PacketLook) => Sightings;
   readonly onTime?: (look: TimeLook) => Sightings;
   readonly onEnd?: (look: EndLook) => Sightings;
 }

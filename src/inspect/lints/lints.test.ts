@@ -148,6 +148,21 @@ describe("a finding", () => {
     );
   });
 
+  it("is made of each sender's packets once, and the others counted", () => {
+    const talk = new Talk();
+    talk.run();
+    for (const direction of ["to-device", "to-device", "to-guest"] as const)
+      talk.packet(direction, { op: 9 });
+    const found = talk.session.findings.filter(({ lint }) => lint === "vsock-packet-op");
+    assert.deepEqual(
+      found.map(({ text, count }) => [text, count]),
+      [
+        ["the guest sends 3:1024 -> 2:5000 STREAM op 9 len=0 buf_alloc=0 fwd_cnt=0: operation 9 is none", 2],
+        ["the device sends 2:5000 -> 3:1024 STREAM op 9 len=0 buf_alloc=0 fwd_cnt=0: operation 9 is none", 1],
+      ],
+    );
+  });
+
   it("is made of bit 33 without an IOTLB at once if the back-end leaves over it", () => {
     const left = (by: "back-end" | "front-end"): boolean => {
       const talk = new Talk();

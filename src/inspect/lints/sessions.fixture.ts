@@ -1,7 +1,8 @@
 /** For the test of lints: for each a session that has what it is about, and one that is next to it and right. */
 
 import { encodeFrame, IOTLB_TYPE } from "../../vhost/wire/index.js";
-import { F, maskOf, PROTOCOL_F, STATUS } from "../../virtio/index.js";
+import { F, maskOf, PROTOCOL_F, STATUS, viewOf } from "../../virtio/index.js";
+import { Op, SocketType } from "../../vsock/header.js";
 import { START_NS } from "../frames.fixture.js";
 import type { SessionMessage } from "../message.js";
 import type { LintId } from "./index.js";
@@ -440,6 +441,22 @@ export const SESSIONS: Readonly<Record<LintId, { readonly wrong: Saying; readonl
     wrong: (t) => calls(t, "VHOST_VSOCK_SET_GUEST_CID", 2n),
     right: (t) => calls(t, "VHOST_VSOCK_SET_GUEST_CID", 3n),
   },
+  "vsock-packet-type": {
+    wrong: (t) => t.run().packet("to-device", { type: 3 }),
+    right: (t) => t.run().packet("to-device", { type: SocketType.SEQPACKET }),
+  },
+  "vsock-packet-op": {
+    wrong: (t) => t.run().packet("to-guest", { op: 0 }),
+    right: (t) => t.run().packet("to-guest", { op: Op.CREDIT_REQUEST }),
+  },
+  "vsock-cid-upper-bits": {
+    wrong: (t) => t.run().packet("to-device", { dstCidHigh: 1 }),
+    right: (t) => t.run().packet("to-device", { dstCid: 0xffff_fffe }),
+  },
+  "vsock-foreign-cid": {
+    wrong: (t) => guestOf(t, 3n).packet("to-guest", { dstCid: 4 }),
+    right: (t) => guestOf(t, 3n).packet("to-guest", { srcCid: 4 }),
+  },
   "left-before-start": {
     wrong: (t) => t.begin(),
     right: (t) => t.run(),
@@ -503,6 +520,16 @@ export function config(bytes: number, flags: number) {
 
 function readsConfig(talk: Talk, flags: number): void {
   talk.begin().say(talk.make.request("GET_CONFIG", config(8, flags)));
+}
+
+/** A session in which the device says which guest it is for. */
+function guestOf(talk: Talk, cid: bigint): Talk {
+  const data = new Uint8Array(8);
+  viewOf(data).setBigUint64(0, cid, true);
+  const payload = { kind: "config", offset: 0, flags: 0, data } as const;
+  talk.run().say(talk.make.request("GET_CONFIG", payload));
+  talk.say(talk.make.reply("GET_CONFIG", payload));
+  return talk;
 }
 
 /** The system call as a trace tells it. */

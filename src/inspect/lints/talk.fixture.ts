@@ -1,9 +1,11 @@
 /** For tests of lints: a session between a front-end and a back-end, said one part at a time, right unless told otherwise. */
 
 import { IOTLB_PERM, IOTLB_TYPE, type MemRegion, type PayloadOf } from "../../vhost/wire/index.js";
-import { F, maskOf, PROTOCOL_F } from "../../virtio/index.js";
+import { F, maskOf, PROTOCOL_F, VSOCK_QUEUE, viewOf } from "../../virtio/index.js";
+import { HEADER_BYTES, Op, PacketHeader, SocketType } from "../../vsock/header.js";
 import type { Ender, SessionFrame } from "../frame.js";
 import { FrameMaker, MS, START_NS } from "../frames.fixture.js";
+import type { RingPacket } from "../rings/traffic.js";
 import { type Finding, InspectedSession } from "../session.js";
 
 /** What a good vsock back-end offers. */
@@ -153,6 +155,24 @@ export class Talk {
 
   miss(iova: bigint, type: number = IOTLB_TYPE.MISS): this {
     this.say(this.make.ask("IOTLB_MSG", this.iotlb(type, iova, 0n), { needReply: true }));
+    return this;
+  }
+
+  /** A packet on the ring that its direction has: of the guest 3, if nothing else is said. */
+  packet(direction: RingPacket["direction"], fields: Partial<PacketHeader>): this {
+    const header = new Uint8Array(HEADER_BYTES);
+    const [guest, host] = [
+      { srcCid: 3, srcPort: 1024 },
+      { dstCid: 2, dstPort: 5000 },
+    ];
+    const way =
+      direction === "to-device"
+        ? { ...guest, ...host }
+        : { srcCid: host.dstCid, srcPort: host.dstPort, dstCid: guest.srcCid, dstPort: guest.srcPort };
+    const content = { type: SocketType.STREAM, op: Op.REQUEST, ...way, ...fields };
+    Object.assign(new PacketHeader(), content).write(viewOf(header), 0);
+    const ring = direction === "to-device" ? VSOCK_QUEUE.tx : VSOCK_QUEUE.rx;
+    this.session.packet({ timeNs: this.make.nowNs, ring, direction, header, payload: new Uint8Array(0) });
     return this;
   }
 

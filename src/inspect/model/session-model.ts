@@ -5,7 +5,7 @@
  */
 
 import type { MemRegion, NegotiatedWords, Payload, PayloadOf } from "../../vhost/wire/index.js";
-import { type DeviceType, F, has, PROTOCOL_F } from "../../virtio/index.js";
+import { type DeviceType, F, has, PROTOCOL_F, viewOf } from "../../virtio/index.js";
 import { type AddressClass, classOf } from "../address-class.js";
 import type { Transport } from "../frame.js";
 import type { SessionMessage } from "../message.js";
@@ -44,6 +44,8 @@ export class SessionModel {
   queueCount: bigint | undefined;
   memorySlots: bigint | undefined;
   status: bigint | undefined;
+  /** What the configuration space of a vsock device said last. */
+  guestCid: bigint | undefined;
   logBaseGiven = false;
   regions: readonly MemRegion[] = [];
   /** SET_MEM_TABLE or ADD_MEM_REG came. */
@@ -182,6 +184,10 @@ export class SessionModel {
       else if (name === "GET_QUEUE_NUM") this.queueCount = value;
       else if (name === "GET_MAX_MEM_SLOTS") this.memorySlots = value;
       else if (name === "GET_STATUS") this.status = value;
+    }
+    if (name === "GET_CONFIG" && payload.kind === "config" && this.deviceType === "vsock") {
+      const { offset, data } = payload;
+      if (offset === 0 && data.byteLength >= 8) this.guestCid = viewOf(data).getBigUint64(0, true);
     }
     const asked = request?.payload;
     if (name === "GET_VRING_BASE" && payload.kind === "vringState" && asked?.kind === "vringState")
