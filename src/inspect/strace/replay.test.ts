@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import { Inspection } from "../inspection.js";
+import type { SessionModel } from "../model/session-model.js";
 import { TraceError } from "./error.js";
 import { replayTrace } from "./replay.js";
 
@@ -12,6 +13,7 @@ const folder = mkdtempSync(join(tmpdir(), "b33-trace-"));
 after(() => rmSync(folder, { recursive: true }));
 
 interface Seen {
+  readonly model: SessionModel;
   readonly session: number;
   readonly lines: string[];
   readonly notes: string[];
@@ -28,8 +30,8 @@ function inspected(...lines: readonly string[]): { readonly sessions: Seen[]; re
   const of = ({ start }: { readonly start: { readonly session: number } }): Seen =>
     sessions.find(({ session }) => session === start.session) ?? assert.fail("a session that never began");
   const inspection = new Inspection({
-    begun: ({ start }) =>
-      sessions.push({ session: start.session, lines: [], notes: [], findings: [], end: undefined }),
+    begun: ({ start, model }) =>
+      sessions.push({ model, session: start.session, lines: [], notes: [], findings: [], end: undefined }),
     observed: (session, { line, findings }) => {
       of(session).lines.push(line);
       of(session).findings.push(...findings.map(({ lint }) => lint));
@@ -286,6 +288,80 @@ describe("what is added to a trace", () => {
     assert.deepEqual(places, [
       "FILE:3: no call before this line has that pointer; what is added has to follow its call",
     ]);
+  });
+});
+
+describe("a request of the kernel's vhost", () => {
+  const TABLE = "{nregions=1, regions=[{guest_phys_addr=0, memory_size=0x10000, userspace_addr=0x7f0000}]}";
+  const ADDRESSES =
+    "desc_user_addr=0x7f0000, avail_user_addr=0x7f1000, used_user_addr=0x7f2000, log_guest_addr=0";
+  const ring = (index: number): string[] => [
+    call(3, `VHOST_SET_VRING_NUM, {index=${index}, num=8}`),
+    call(3, `VHOST_SET_VRING_BASE, {index=${index}, num=0}`),
+    call(3, `VHOST_SET_VRING_ADDR, {index=${index}, flags=0, ${ADDRESSES}}`),
+    call(3, `VHOST_SET_VRING_KICK, {index=${index}, fd=9}`),
+  ];
+  const setUp = (word: string, path?: string): string[] => [
+    open(3, path),
+    call(3, OWNER),
+    call(3, "VHOST_GET_FEATURES, [0x330000000]"),
+    call(3, `VHOST_SET_FEATURES, [${word}]`),
+    call(3, `VHOST_SET_MEM_TABLE, ${TABLE}`),
+    ...ring(0),
+  ];
+  const PLAIN = "0x100000000";
+
+  it("has its effect when it succeeds: a device whose start failed does not run", () => {
+    const running = (lines: readonly string[]): unknown => {
+      const { model, findings } = inspected(...lines).sessions[0] ?? assert.fail("no session");
+      return [model.runningRings.length, model.rings.get(0)?.starts, findings];
+    };
+    const start = "ioctl(3, VHOST_VSOCK_SET_RUNNING, [1])";
+    assert.deepEqual(running([...setUp(PLAIN), `${start} = 0`]), [1, 1, []]);
+    assert.deepEqual(running([...setUp(PLAIN), `${start} = 0`, call(3, "VHOST_VSOCK_SET_RUNNING, [0]")]), [
+      0,
+      1,
+      [],
+    ]);
+    const failed = [...setUp("0x300000000"), `${start} = -1 EFAULT (Bad address)`];
+    const found = ["kernel-used-ring-unmapped", "bit33-without-iotlb", "request-refused"];
+    assert.deepEqual(running(failed), [0, 0, found]);
+  });
+
+  it("of a network device starts and stops one ring by its back-end", () => {
+    const lines = [
+      ...setUp(PLAIN, "/dev/vhost-net"),
+      ...ring(1),
+      call(3, "VHOST_NET_SET_BACKEND, {index=1, fd=7}"),
+    ];
+    const running = (...more: readonly string[]): unknown =>
+      inspected(...lines, ...more).sessions[0]?.model.runningRings.map(({ index }) => index);
+    assert.deepEqual(running(), [1]);
+    assert.deepEqual(running(call(3, "VHOST_NET_SET_BACKEND, {index=1, fd=-1}")), []);
+  });
+
+  it("that nobody assigned, or that is none of vhost-user's, is shown and not complained of", () => {
+    const { sessions } = inspected(
+      open(3),
+      call(3, "_IOC(_IOC_WRITE, 0xaf, 0xee, 0x8), 0x7f"),
+      call(3, "VHOST_NEW_WORKER, 0x7f"),
+      "ioctl(3, VHOST_GET_BACKEND_FEATURES, 0x7f) = -1 ENOTTY (Inappropriate ioctl for device)",
+    );
+    assert.equal(sessions[0]?.lines[0], "_IOC(_IOC_WRITE, 0xaf, 0xee, 0x8)");
+    assert.deepEqual(sessions[0]?.findings, []);
+  });
+
+  it("whose argument was shown is judged, by what was shown before it", () => {
+    const found = (...lines: readonly string[]): string[] =>
+      inspected(open(3), ...lines).sessions[0]?.findings ?? [];
+    assert.deepEqual(found(call(3, "VHOST_VSOCK_SET_GUEST_CID, [2]")), ["kernel-guest-cid"]);
+    assert.deepEqual(found(call(3, "VHOST_SET_FEATURES, [0x100000000]")), ["features-before-offer"]);
+    const offer = call(3, "VHOST_GET_FEATURES, 0x7f");
+    assert.deepEqual(found(offer, call(3, "VHOST_SET_FEATURES, [0x100000000]")), []);
+    const unmapped = `write(3, ${quoted(UPDATE)}, 72) = 72`;
+    assert.deepEqual(found(call(3, `VHOST_SET_MEM_TABLE, ${TABLE}`), unmapped), ["update-outside-memory"]);
+    assert.deepEqual(found(call(3, "VHOST_SET_MEM_TABLE, 0x7f"), unmapped), []);
+    assert.deepEqual(found(call(3, "VHOST_SET_FEATURES, 0x7f"), unmapped), []);
   });
 });
 
