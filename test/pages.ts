@@ -8,6 +8,7 @@ import { lintsPage } from "./lints-page.js";
 import { logEventsPage } from "./log-events-page.js";
 import { matrixPage } from "./matrix-page.js";
 import { metricsDocument } from "./metrics-page.js";
+import { MUTANTS_PAGE, mutantsPage } from "./mutants-page.js";
 import { observePage } from "./observe-page.js";
 import { profilesPage } from "./profiles-page.js";
 import { verdictsPage } from "./verdicts-page.js";
@@ -28,6 +29,7 @@ export const PAGES: readonly Page[] = [
   { path: "docs/log-events.md", text: logEventsPage },
   { path: "docs/matrix.md", text: matrixPage },
   { path: "docs/metrics.md", text: metricsDocument },
+  { path: MUTANTS_PAGE, text: mutantsPage },
   { path: "docs/observe.md", text: observePage },
   {
     path: "docs/profiles.md",

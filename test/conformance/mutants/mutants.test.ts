@@ -1,0 +1,81 @@
+/**
+ * Whether the conformance kit notices what it is for: each mutant of this project's device, served in a process of its
+ * own, fails each of the cases that name it, and still does what any device does. The same cases pass with the same copy of
+ * the build without a fault.
+ */
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { CASES } from "../../../src/conformance/index.js";
+import { MUTANTS } from "./index.js";
+import { copyBuild, type Mutant, mutated } from "./mutant.js";
+import { type TriedCase, tryBuild } from "./try-build.js";
+
+/** What a device with a small fault still does: one that is merely broken would be found by anything. */
+const STILL_WORKS = "session.works";
+/** As many at a time as the smallest machines have processors. */
+const AT_ONCE = 2;
+
+/** Tries a copy of the build, which is removed behind it. */
+async function tried(mutant: Mutant | undefined, ids: readonly string[]): Promise<TriedCase[]> {
+  const copy = copyBuild(mutant);
+  try {
+    return await tryBuild(copy, ids);
+  } finally {
+    copy.remove();
+  }
+}
+
+/** By id, since cases run in an order of their own. */
+function verdicts(results: readonly TriedCase[]): string[] {
+  return results.map(({ id, status, detail }) => [id, status, detail].join(" ").trim()).sort();
+}
+
+/** Every id with that status, likewise. */
+function all(ids: readonly string[], status: TriedCase["status"]): string[] {
+  return ids.map((id) => `${id} ${status}`).sort();
+}
+
+describe("the list of mutants", () => {
+  it("names a fault once, in a place that is there once, and cases that there are", () => {
+    const known = new Set(CASES.map(({ id }) => id));
+    for (const mutant of MUTANTS) {
+      assert.notEqual(mutated(mutant), mutated({ ...mutant, replace: mutant.find }), mutant.name);
+      for (const id of mutant.cases) assert.ok(known.has(id), `${mutant.name}: there is no case ${id}`);
+      assert.ok(!mutant.cases.includes(STILL_WORKS), mutant.name);
+    }
+    const names = MUTANTS.map(({ name }) => name);
+    assert.deepEqual([...new Set(names)], names);
+  });
+
+  it("is refused where a place is not there, or is there twice", () => {
+    const [mutant] = MUTANTS;
+    assert.throws(() => mutated({ ...mutant, find: "no such code" }), /0 times, not once/);
+    assert.throws(() => mutated({ ...mutant, find: "return" }), /times, not once/);
+  });
+});
+
+describe("the conformance kit", { concurrency: AT_ONCE }, () => {
+  it("passes the device without a fault in every case that a mutant is to fail", async () => {
+    const ids = [...new Set([STILL_WORKS, ...MUTANTS.flatMap(({ cases }) => cases)])];
+    assert.deepEqual(verdicts(await tried(undefined, ids)), all(ids, "passed"));
+  });
+
+  for (const mutant of MUTANTS) {
+    it(`notices a device that ${mutant.fault}`, async () => {
+      const results = await tried(mutant, [...mutant.cases, STILL_WORKS]);
+      const failed = results.filter(({ status }) => status === "failed");
+      for (const { id, detail } of failed)
+        assert.doesNotMatch(
+          detail,
+          /cannot be asked what it offers|ended at once/,
+          `${id}: it does not start`,
+        );
+      assert.deepEqual(
+        failed.map(({ id }) => id).sort(),
+        [...mutant.cases].sort(),
+        verdicts(results).join("\n"),
+      );
+      assert.equal(results.length, mutant.cases.length + 1, "every case was tried");
+    });
+  }
+});
