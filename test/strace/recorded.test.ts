@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, describe, it } from "node:test";
+import fc from "fast-check";
 import { inspectCommand } from "../../src/cli/inspect.js";
 import { root } from "../vm/paths.js";
 import { recordingsFolder } from "./record.js";
@@ -178,6 +179,38 @@ describe("a recording that ends anywhere", () => {
       assert.ok(before <= count(complete.lines));
     });
   }
+});
+
+describe("recordings whose lines and bytes were mixed up", () => {
+  const pieces = ["translating-more", "handing-on-raw", "forking-more", "gdb.txt"]
+    .flatMap((name) => readFileSync(fileOf(name), "latin1").split("\n"))
+    .map((line) => `${line}\n`);
+  const piece = fc
+    .tuple(fc.constantFrom(...pieces), fc.nat(), fc.option(fc.string({ maxLength: 5 }), { freq: 3 }))
+    .map(([line, at, put]) =>
+      put === null ? line : line.slice(0, at % line.length) + put + line.slice(at % 200),
+    );
+
+  it("give notes and sessions, and never a failure of the program's own", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "b33-mixed-"));
+    const path = join(folder, "mixed.strace");
+    const opening = pieces.find((line) => line.includes("openat(")) ?? "";
+    try {
+      await fc.assert(
+        fc.asyncProperty(fc.array(piece, { maxLength: 60 }), async (lines) => {
+          writeFileSync(path, opening + lines.join(""), "latin1");
+          const { status, complaints } = await inspect(path, "--json");
+          assert.ok(
+            status === 0 || /: no call in it uses/.test(complaints.at(-1) ?? ""),
+            complaints.join("\n"),
+          );
+        }),
+        { numRuns: 300 },
+      );
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
 });
 
 describe("bit33 inspect --strace", () => {

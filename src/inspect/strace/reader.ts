@@ -119,11 +119,12 @@ export class TraceReader {
       case "attached":
         return { kind: "attached", pid: body.pid };
       case "memory":
-        return this.#add(line, body.address, pid, (added, start) =>
-          appended(added, start, body.address, body.bytes),
+        return this.#add(line, pid, body.address, (added, pointer) =>
+          appended(added, pointer, body.address, body.bytes),
         );
       case "value":
-        return this.#add(line, body.address, pid, (added) => {
+        return this.#add(line, pid, body.address, (added, pointer) => {
+          if (pointer !== (body.address ?? pointer)) return false;
           added.text = body.text;
           return true;
         });
@@ -167,23 +168,21 @@ export class TraceReader {
     return { kind: "call", line, pid, startNs, endNs, call, added: unfinished?.added ?? nothingAdded() };
   }
 
-  /** Hands what was added to the call that it belongs to. `false` from `give` means: not to this one. */
+  /** Hands what was added to the last call that takes it. `give` says whether one with that pointer does. */
   #add(
     line: number,
-    address: bigint | undefined,
     pid: number | undefined,
+    address: bigint | undefined,
     give: (added: Added, pointer: bigint) => boolean,
   ): TraceEvent | undefined {
-    const started = pid === undefined ? undefined : this.#unfinished.get(pid);
     for (const event of this.#held.toReversed()) {
       if (event.kind !== "call" || event.call.name !== "ioctl") continue;
       if (pid !== undefined && event.pid !== undefined && event.pid !== pid) continue;
-      const pointer = argumentIn(event.call.args[2] ?? "").pointer;
-      if (pointer === undefined || (address === undefined ? false : pointer > address)) continue;
-      const fits = address === undefined || pointer === address || event.added.bytes !== undefined;
-      if (fits && give(event.added, pointer)) return undefined;
+      const { pointer } = argumentIn(event.call.args[2] ?? "");
+      if (pointer !== undefined && give(event.added, pointer)) return undefined;
     }
     // A call that is under way: its pointer is shown when it comes back.
+    const started = pid === undefined ? undefined : this.#unfinished.get(pid);
     if (started?.name === "ioctl" && address !== undefined && give(started.added, address)) return undefined;
     const problem = "no call before this line has that pointer; what is added has to follow its call";
     return { kind: "damaged", line, problem };

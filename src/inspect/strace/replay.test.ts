@@ -270,6 +270,23 @@ describe("what is added to a trace", () => {
     );
   });
 
+  it("goes to no other call, whose bytes are shown near by", () => {
+    const { sessions, places } = inspected(
+      open(3),
+      call(3, "VHOST_SET_FEATURES, 0x7f10"),
+      "0x7f10:\t0x0000000100000000",
+      "0x7f18 = [0x5]",
+      call(3, "VHOST_SET_VRING_NUM, 0x7f10"),
+      "0x7f10:\t0x00000001",
+      "0x7f14:\t0x00000080",
+    );
+    assert.deepEqual(
+      sessions[0]?.lines.filter((line) => !line.includes(" = ")),
+      ["VHOST_SET_FEATURES 0x100000000 [VERSION_1]", "VHOST_SET_VRING_NUM q1 num=128"],
+    );
+    assert.match(places.join(), /^FILE:4: no call before this line has that pointer/);
+  });
+
   it("goes to a call that is under way", () => {
     const lines = [
       `1 ${open(3)}`,
