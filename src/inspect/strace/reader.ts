@@ -31,7 +31,7 @@ export type TraceEvent =
   | CallEvent
   /** The first half of a call; the whole follows. */
   | { readonly kind: "begun"; readonly pid: number | undefined; readonly name: string; readonly text: string }
-  | { readonly kind: "gone"; readonly pid: number | undefined }
+  | { readonly kind: "gone"; readonly pid: number | undefined; readonly endNs: bigint }
   | { readonly kind: "attached"; readonly pid: number }
   /** A line that was to be understood, and is not. */
   | { readonly kind: "damaged"; readonly line: number; readonly problem: string };
@@ -115,7 +115,7 @@ export class TraceReader {
       case "damaged":
         return { kind: "damaged", line, problem: "this looks like a part of a call, and is none" };
       case "gone":
-        return { kind: "gone", pid };
+        return { kind: "gone", pid, endNs: this.#nowNs };
       case "attached":
         return { kind: "attached", pid: body.pid };
       case "memory":

@@ -177,6 +177,27 @@ describe("a descriptor of a vhost device in a trace", () => {
     assert.deepEqual(counts(`1 ${open(3)}`, `1 ${call(3, OWNER)}`, `2 ${call(9, OWNER)}`), [1, 1]);
   });
 
+  it("ends when it is closed, not when the trace does: nothing is overdue after that", () => {
+    const lines = [
+      open(3),
+      call(3, "VHOST_SET_FEATURES, [0x300000000]"),
+      `read(3, ${quoted(MISS)}, 72) = 72`,
+      "close(3) = 0",
+    ];
+    const { sessions } = inspected(
+      ...lines.map((line) => `1795422610.0 ${line}`),
+      `1795422620.0 ${open(3)}`,
+      `1795422620.0 ${call(3)}`,
+    );
+    assert.deepEqual(sessions[0]?.findings, ["features-before-offer"]);
+  });
+
+  it("is another one where -y says so", () => {
+    const { sessions } = inspected(open(3), call(3), call(3).replace("(3", "(3</dev/vhost-net>"));
+    assert.equal(sessions.length, 2);
+    assert.equal(sessions[0]?.end, "the front-end closed the device");
+  });
+
   it("may be used by a thread of which nothing was seen", () => {
     const lines = [`1 ${open(3)}`, `1 ${call(3, OWNER)}`, `7 read(3, ${quoted(MISS)}, 72) = 72`];
     const { sessions } = inspected(...lines, `7 write(3, ${quoted(UPDATE)}, 72) = 72`);
@@ -226,9 +247,16 @@ describe("what a trace does not show", () => {
     assert.deepEqual(sessions[0]?.findings, ["request-refused"]);
   });
 
+  it("before the first call on a device is a gap of its session too", () => {
+    const start = "ioctl(3, VHOST_VSOCK_SET_RUNNING, 0x7f) = -1 EFAULT (Bad address)";
+    const { sessions } = inspected(open(3), "write(3, ", call(3, "VHOST_SET_FEATURES, [0x300000000]"), start);
+    assert.ok(sessions[0]?.notes.some((note) => note.startsWith("line 2 could not be understood")));
+    assert.deepEqual(sessions[0]?.findings, ["request-refused"]);
+  });
+
   it("is no reason to be silent about lines of other programs between its own", () => {
     const { places, sessions } = inspected(open(3), "qemu: something", call(3), "more of it");
-    assert.deepEqual(places, ["FILE:2: 2 lines are not strace's, this is the first; not looked at"]);
+    assert.deepEqual(places, ["FILE:2: not strace's, and not looked at; there are 2 such lines"]);
     assert.equal(sessions[0]?.lines.length, 2);
   });
 

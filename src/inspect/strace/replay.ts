@@ -32,8 +32,8 @@ interface Device extends OpenDevice {
   /** Requests whose arguments were bare pointers, with how often. */
   readonly bare: Map<string, number>;
   cut: number;
-  /** Lines that may have been about it, and could not be understood. */
-  damaged: number;
+  /** The first line that may have been about it and could not be understood. */
+  damage: string | undefined;
 }
 
 const DEVICE_PATH = /^\/dev\/vhost-/;
@@ -57,6 +57,8 @@ class TraceReplay {
   /** Processes within a clone() that has not returned, with whether it shares descriptors. */
   readonly #cloning = new Map<number, boolean>();
   #sessions = 0;
+  /** Of the event that is taken; the reader is ahead. */
+  #nowNs = 0n;
   #calls = 0;
   #notes = 0;
   /** Calls that only say where descriptors go are in the trace. */
@@ -73,13 +75,14 @@ class TraceReplay {
     try {
       for (const event of this.#reader.events()) this.#take(event);
     } finally {
+      this.#nowNs = this.#reader.nowNs;
       for (const device of [...this.#open]) this.#end(device, "the trace ends here", "observer");
     }
     const { calls, foreign, firstForeign } = this.#reader;
     if (foreign > 0 && calls > 0)
       this.observer.note(
         `${this.path}:${firstForeign}`,
-        `${foreign} lines are not strace's, this is the first; not looked at`,
+        `not strace's, and not looked at; there are ${foreign} such lines`,
       );
     if (this.#notes > MOST_NOTES)
       this.observer.note(this.path, `${this.#notes - MOST_NOTES} more lines could not be understood`);
@@ -102,6 +105,7 @@ class TraceReplay {
         return;
       }
       case "gone":
+        this.#nowNs = event.endNs;
         this.#processes.exited(this.#processes.pidOf(event.pid));
         return;
       case "attached":
@@ -123,6 +127,7 @@ class TraceReplay {
   }
 
   #call(event: CallEvent): void {
+    this.#nowNs = event.endNs;
     const pid = this.#meet(event.pid);
     const { name, args, result } = event.call;
     if (!PLAIN.has(name)) this.#isFollowed = true;
@@ -167,9 +172,8 @@ class TraceReplay {
       hasOwner: false,
       bare: new Map<string, number>(),
       cut: 0,
-      damaged: 0,
     };
-    const device: Device = { path, openedNs, lastNs: openedNs, ...state };
+    const device: Device = { path, openedNs, lastNs: openedNs, damage: undefined, ...state };
     this.#open.add(device);
     return device;
   }
@@ -179,11 +183,11 @@ class TraceReplay {
     const descriptor = descriptorIn(text);
     if (descriptor === undefined) return undefined;
     const { fd, path } = descriptor;
-    if (path !== undefined && !DEVICE_PATH.test(path)) {
-      this.#processes.closed(pid, fd, fd);
-      return undefined;
-    }
-    return this.#processes.find(pid, fd) ?? this.#processes.join(pid, fd);
+    const device = this.#processes.find(pid, fd) ?? this.#processes.join(pid, fd);
+    if (path === undefined || path === device?.path || device?.path === UNKNOWN_PATH) return device;
+    // Something else is there by now.
+    this.#processes.closed(pid, fd, fd);
+    return undefined;
   }
 
   #ioctl(event: CallEvent, pid: number): void {
@@ -257,6 +261,7 @@ class TraceReplay {
         false,
         "the trace has no times, so nothing can be said to be overdue: use strace -ttt",
       );
+    if (device.damage !== undefined) this.#remark(device, true, device.damage);
   }
 
   #say(device: Device, messages: readonly SessionMessage[]): void {
@@ -275,18 +280,18 @@ class TraceReplay {
   #damaged(line: number, problem: string): void {
     if (this.#notes++ < MOST_NOTES) this.observer.note(`${this.path}:${line}`, problem);
     for (const device of this.#open) {
-      if (device.session > 0 && device.damaged++ === 0)
-        this.#remark(device, true, `line ${line} could not be understood: ${problem}`);
+      if (device.damage !== undefined) continue;
+      device.damage = `line ${line} could not be understood: ${problem}`;
+      if (device.session > 0) this.#remark(device, true, device.damage);
     }
   }
 
   #end(device: Device, reason: string, by: SessionEnd["by"] = "front-end"): void {
     this.#open.delete(device);
     if (device.session === 0) return;
-    const timeNs = this.#reader.nowNs > device.lastNs ? this.#reader.nowNs : device.lastNs;
-    device.lastNs = timeNs;
+    if (this.#nowNs > device.lastNs) device.lastNs = this.#nowNs;
     for (const text of this.#unseen(device)) this.#remark(device, false, text);
-    this.observer.ended(device.session, { timeNs, by, reason });
+    this.observer.ended(device.session, { timeNs: device.lastNs, by, reason });
   }
 
   /** What the trace did not show of a session, for its end. */
