@@ -65,7 +65,9 @@ const NOT_SHOWN = "not shown";
 function ringLines({ rings, unseen }: SessionSummary): string[] {
   const lines = rings.flatMap((ring) => [ringLine(ring), ...trafficLines(ring)]);
   const isPartial = unseen.some((name) => name.includes("_VRING_"));
-  return isPartial ? [...lines, `  ${lines.length > 0 ? "more of the " : ""}rings: ${NOT_SHOWN}`] : lines;
+  return isPartial
+    ? [...lines, `  rings: ${lines.length > 0 ? "what else was set is " : ""}${NOT_SHOWN}`]
+    : lines;
 }
 
 function ringLine({

@@ -34,6 +34,11 @@ function mayTranslate(model: SessionModel): boolean {
   return model.isAcknowledged(F.ACCESS_PLATFORM) || model.hasProtocol(DEFAULT_EXPLICIT_IOTLB_BIT);
 }
 
+/** Without any, the kernel's device fails to start whatever was acknowledged. */
+function hasRingAddresses({ rings, unseen }: SessionModel): boolean {
+  return unseen.has("SET_VRING_ADDR") || [...rings.values()].some(({ addresses }) => addresses !== undefined);
+}
+
 function rangeOf({ iova, size }: IotlbMessage): string {
   return `${hex(iova)} with ${hex(size)} bytes`;
 }
@@ -73,10 +78,10 @@ export const TRANSLATION_LINTS = {
     onMessage: ({ message, model }) => {
       const { systemCall, name } = message;
       if (name !== "VHOST_VSOCK_SET_RUNNING" || systemCall?.result?.errno !== "EFAULT") return undefined;
-      if (model.hasGap || model.iotlb.updates > 0) return undefined;
+      if (model.hasGap || model.iotlb.updates > 0 || !hasRingAddresses(model)) return undefined;
       if (model.hasUnseenFeatures) {
         const text =
-          "VHOST_VSOCK_SET_RUNNING fails with EFAULT, and no IOTLB message came before: what happens if " +
+          "VHOST_VSOCK_SET_RUNNING fails with EFAULT, and no IOTLB message came before: that is what the kernel does if " +
           "VHOST_SET_FEATURES, whose word is not shown, has ACCESS_PLATFORM (33)";
         return { text };
       }

@@ -214,11 +214,15 @@ describe("what a trace does not show", () => {
     const cut = `write(3, ${quoted(UPDATE, 32)}, 72) = 72`;
     const start = "ioctl(3, VHOST_VSOCK_SET_RUNNING, 0x7f) = -1 EFAULT (Bad address)";
     const features = "ioctl(3, VHOST_SET_FEATURES, [0x300000000]) = 0";
-    const { sessions } = inspected(open(3), features, cut, start);
+    const ring = call(3, "VHOST_SET_VRING_ADDR, 0x7f");
+    const { sessions } = inspected(open(3), features, ring, cut, start);
     assert.ok(sessions[0]?.lines.includes("write (only 32 of 72 bytes: iova=0x1000 size=0x1000)"));
     assert.ok(sessions[0]?.notes.some((note) => /32 of the 72 bytes .* use strace -s 128/.test(note)));
     assert.ok(!sessions[0]?.findings.includes("bit33-without-iotlb"));
-    assert.ok(inspected(open(3), features, start).sessions[0]?.findings.includes("bit33-without-iotlb"));
+    const found = (...lines: readonly string[]): boolean =>
+      inspected(open(3), ...lines).sessions[0]?.findings.includes("bit33-without-iotlb") ?? false;
+    assert.ok(found(features, ring, start));
+    assert.ok(!found(features, start), "a device without rings fails in the same way");
   });
 
   it("is counted by request at the end of its session", () => {
@@ -237,19 +241,25 @@ describe("what a trace does not show", () => {
   it("for a line cut in two is said with its place, and held against nobody", () => {
     const bad = [call(3).slice(0, 20), "<... ioctl resumed>, 0x7f) = 0", "ioctl(3, VHOST_SET_FEATURES"];
     const start = "ioctl(3, VHOST_VSOCK_SET_RUNNING, 0x7f) = -1 EFAULT (Bad address)";
-    const { sessions, places } = inspected(open(3), call(3, "VHOST_SET_FEATURES, 0x7f"), ...bad, start);
+    const calls = [call(3, "VHOST_SET_FEATURES, 0x7f"), call(3, "VHOST_SET_VRING_ADDR, 0x7f")];
+    const { sessions, places } = inspected(open(3), ...calls, ...bad, start);
     assert.deepEqual(places, [
-      "FILE:3: the call has no end or no result",
-      "FILE:4: the beginning of this ioctl is not in the trace",
-      "FILE:5: the call has no end or no result",
+      "FILE:4: the call has no end or no result",
+      "FILE:5: the beginning of this ioctl is not in the trace",
+      "FILE:6: the call has no end or no result",
     ]);
-    assert.equal(sessions[0]?.lines.length, 4);
+    assert.equal(sessions[0]?.lines.length, 6);
     assert.deepEqual(sessions[0]?.findings, ["request-refused"]);
   });
 
   it("before the first call on a device is a gap of its session too", () => {
     const start = "ioctl(3, VHOST_VSOCK_SET_RUNNING, 0x7f) = -1 EFAULT (Bad address)";
-    const { sessions } = inspected(open(3), "write(3, ", call(3, "VHOST_SET_FEATURES, [0x300000000]"), start);
+    const calls = [
+      call(3, "VHOST_SET_FEATURES, [0x300000000]"),
+      call(3, "VHOST_SET_VRING_ADDR, 0x7f"),
+      start,
+    ];
+    const { sessions } = inspected(open(3), "write(3, ", ...calls);
     assert.ok(sessions[0]?.notes.some((note) => note.startsWith("line 2 could not be understood")));
     assert.deepEqual(sessions[0]?.findings, ["request-refused"]);
   });

@@ -99,7 +99,7 @@ function memory(value: Value | undefined): Payload | undefined {
   const regions = field(value, "regions");
   const [count] = fields(value, "nregions");
   if (!Array.isArray(regions)) return undefined;
-  const table_: { guestAddress: bigint; size: bigint; userAddress: bigint }[] = [];
+  const found: { guestAddress: bigint; size: bigint; userAddress: bigint }[] = [];
   for (const region of regions) {
     const [guestAddress = 0n, size = 0n, userAddress] = fields(
       region,
@@ -108,10 +108,10 @@ function memory(value: Value | undefined): Payload | undefined {
       "userspace_addr",
     );
     if (userAddress === undefined) return undefined;
-    table_.push({ guestAddress, size, userAddress });
+    found.push({ guestAddress, size, userAddress });
   }
   // strace cuts long lists; gdb shows a flexible array as an empty one.
-  return count !== undefined && count !== BigInt(table_.length) ? undefined : table(table_);
+  return count !== undefined && count !== BigInt(found.length) ? undefined : table(found);
 }
 
 function table(regions: readonly Omit<MemRegion, "mmapOffset">[]): Payload {
