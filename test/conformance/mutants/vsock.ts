@@ -144,6 +144,14 @@ export const VSOCK_MUTANTS: readonly Mutant[] = [
     cases: ["vsock.type-kept"],
   },
   {
+    name: "spill-credit",
+    fault: "gives credit for what waits for a slow program as if it had taken it",
+    file: "vsock/host-socket.js",
+    find: "this.#credit.forward(taken);",
+    replace: "this.#credit.forward(batch.totalBytes);",
+    cases: ["vsock.slow-reader"],
+  },
+  {
     name: "port-without-ok",
     fault: "answers CONNECT with a port and without OK",
     file: "vsock/hybrid-listener.js",
