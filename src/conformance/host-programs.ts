@@ -3,9 +3,12 @@
  * Firecracker's scheme. Everything that a case opens is closed behind it. Must not know packets.
  */
 import { once } from "node:events";
-import { rmSync } from "node:fs";
+import { closeSync, existsSync, rmSync } from "node:fs";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
+import { errnoName } from "../linux/errors.js";
+import { acceptUnix, connectUnix, createSocket, listenUnix, SOCK_SEQPACKET } from "../linux/unix-socket.js";
 import type { Evidence } from "./evidence.js";
+import { MessageSocket } from "./message-socket.js";
 
 /** Waits until something is so, and fails the case if it never is. */
 export type Until = (condition: () => boolean, what: string, withinMs?: number) => Promise<void>;
@@ -135,8 +138,17 @@ export class HostListener {
   }
 }
 
+/** A host program with a seqpacket socket that the guest connects to. */
+export interface MessageListener {
+  accept(): Promise<MessageSocket>;
+  /** Whether a connection waits to be accepted; if so, the next `accept` takes it. */
+  readonly hasConnection: boolean;
+}
+
 export class HostPrograms {
   readonly #sockets = new Set<Socket>();
+  readonly #messageSockets: MessageSocket[] = [];
+  readonly #messageListeners = new Map<number, string>();
   readonly #servers = new Map<Server, string>();
 
   constructor(
@@ -179,6 +191,58 @@ export class HostPrograms {
     return listener;
   }
 
+  /** As `request`, on the socket for messages beside the hybrid one: the next message is `OK` once the guest has answered. */
+  async requestMessages(port: number): Promise<MessageSocket> {
+    const fd = createSocket(SOCK_SEQPACKET);
+    const socket = this.#wrapMessages(fd, "host connection of messages");
+    const result = connectUnix(fd, `${this.#path}_seqpacket`);
+    if (result < 0) throw new Error(`${this.#path}_seqpacket takes no connection: ${errnoName(-result)}`);
+    await socket.send(`CONNECT ${port}`);
+    this.evidence.add("host", `CONNECT ${port}, for messages`);
+    return socket;
+  }
+
+  /** Whether the back-end has a socket for messages beside its hybrid one: a proposal that not everybody follows. */
+  get hasMessages(): boolean {
+    return existsSync(`${this.#path}_seqpacket`);
+  }
+
+  /** Listens with a seqpacket socket for the guest's connections to `port` of the host. */
+  listenForMessages(port: number): MessageListener {
+    const path = `${this.#path}_${port}`;
+    const listener = listenUnix(path, { type: SOCK_SEQPACKET });
+    this.#messageListeners.set(listener, path);
+    let waiting: number | undefined;
+    const hasConnection = (): boolean => {
+      if (waiting === undefined) {
+        const accepted = acceptUnix(listener);
+        if (accepted >= 0) waiting = accepted;
+      }
+      return waiting !== undefined;
+    };
+    return {
+      accept: async () => {
+        await this.until(
+          hasConnection,
+          `a connection arrives at the host's seqpacket listener on port ${port}`,
+        );
+        const fd = waiting;
+        waiting = undefined;
+        if (fd === undefined) throw new Error("until holds");
+        return this.#wrapMessages(fd, `host port ${port}`);
+      },
+      get hasConnection() {
+        return hasConnection();
+      },
+    };
+  }
+
+  #wrapMessages(fd: number, name: string): MessageSocket {
+    const socket = new MessageSocket(fd, name, this.until, this.evidence);
+    this.#messageSockets.push(socket);
+    return socket;
+  }
+
   #wrap(socket: Socket, name: string): HostSocket {
     this.#sockets.add(socket);
     return new HostSocket(socket, name, this.until, this.evidence);
@@ -191,6 +255,11 @@ export class HostPrograms {
 
   close(): void {
     for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#messageSockets) socket.close();
+    for (const [listener, path] of this.#messageListeners) {
+      closeSync(listener);
+      rmSync(path, { force: true });
+    }
     for (const [server, path] of this.#servers) {
       server.close();
       rmSync(path, { force: true });

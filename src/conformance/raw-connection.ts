@@ -2,7 +2,7 @@
  * One stream connection of the raw guest: keeps both sides' counters and what arrived, sends within the device's
  * credit, and gives credit back. Everything that it does a case can also do by hand, with `send` and `guest.send`.
  */
-import { Op, type PacketHeader, Shutdown } from "../vsock/header.js";
+import { MessageEnd, Op, type PacketHeader, Shutdown, SocketType } from "../vsock/header.js";
 import type { Until } from "./host-programs.js";
 import type { PacketFields, RawGuest } from "./raw-guest.js";
 
@@ -22,6 +22,8 @@ export class RawConnection {
   peerFwdCnt = 0;
   /** False: keeps what arrives without giving credit for it. */
   consumes = true;
+  /** What packets with EOM have ended, of a seqpacket connection. */
+  readonly messages: Buffer[] = [];
   /** How many packets of each operation came. */
   readonly counts = new Map<number, number>();
   #chunks: Buffer[] = [];
@@ -118,13 +120,18 @@ export class RawConnection {
     if (header.op === Op.RESPONSE) this.isOpen = true;
     if (header.op === Op.SHUTDOWN) this.peerShutdown |= header.flags;
     if (header.op === Op.CREDIT_REQUEST) this.send(Op.CREDIT_UPDATE);
-    if (header.op === Op.RW) this.#data(payload);
+    if (header.op === Op.RW) this.#data(payload, header.flags);
   }
 
-  #data(payload: Uint8Array): void {
+  #data(payload: Uint8Array, flags: number): void {
     this.rxCnt = (this.rxCnt + payload.length) >>> 0;
     this.#chunks.push(Buffer.from(payload));
     this.#waitingBytes += payload.length;
+    if (this.fields.type === SocketType.SEQPACKET && (flags & MessageEnd.EOM) !== 0) {
+      this.messages.push(Buffer.concat(this.#chunks));
+      this.#chunks = [];
+      this.#waitingBytes = 0;
+    }
     if (!this.consumes) return;
     this.fwdCnt = this.rxCnt;
     if ((this.fwdCnt - this.#toldFwdCnt) >>> 0 > this.bufAlloc / 4) this.send(Op.CREDIT_UPDATE);

@@ -378,12 +378,12 @@ export class RawGuest {
   }
 
   /** Takes a connection of the host to one of the guest's ports: waits for REQUEST and answers RESPONSE. */
-  async accept(guestPort: number): Promise<RawConnection> {
+  async accept(guestPort: number, fields: PacketFields = {}): Promise<RawConnection> {
     const { header } = await this.receive(
       `a REQUEST to port ${guestPort} of the guest`,
       ({ op, dstPort }) => op === Op.REQUEST && dstPort === guestPort,
     );
-    const connection = this.open(guestPort, header.srcPort);
+    const connection = this.open(guestPort, header.srcPort, fields);
     connection.note(header);
     connection.isOpen = true;
     connection.send(Op.RESPONSE);

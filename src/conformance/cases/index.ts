@@ -10,10 +10,12 @@ import { RING_INDIRECT_CASES } from "./rings-indirect.js";
 import { RING_NOTIFY_CASES } from "./rings-notify.js";
 import { RING_PACKED_CASES } from "./rings-packed.js";
 import { RING_STOP_CASES } from "./rings-stop.js";
+import { SEQPACKET_CASES } from "./seqpacket.js";
 import { SESSION_CASES } from "./session.js";
 import { SESSION_ERROR_CASES } from "./session-errors.js";
 import { TRANSLATION_CASES } from "./translation.js";
 import { TRANSLATION_LIMIT_CASES } from "./translation-limits.js";
+import { VOLUME_CASES } from "./volume.js";
 import { VSOCK_CASES } from "./vsock.js";
 
 export const CASES: readonly ConformanceCase[] = [
@@ -29,6 +31,8 @@ export const CASES: readonly ConformanceCase[] = [
   ...TRANSLATION_LIMIT_CASES,
   ...GUEST_KIND_CASES,
   ...VSOCK_CASES,
+  ...VOLUME_CASES,
+  ...SEQPACKET_CASES,
   ...HANDSHAKE_CASES,
   ...HOSTILE_CASES,
   ...HOSTILE_DATA_CASES,
