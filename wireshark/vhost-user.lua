@@ -10,6 +10,7 @@ local KINDS = {
   [2] = "ended",
   [3] = "remark",
   [4] = "time",
+  [5] = "rings",
 }
 local CHANNELS = {
   [0] = "main",

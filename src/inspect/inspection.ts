@@ -5,7 +5,7 @@
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "./frame.js";
 import { isAtLeast, type Severity } from "./lints/lint.js";
 import type { SessionMessage } from "./message.js";
-import type { RingPacket, SessionTraffic } from "./rings/traffic.js";
+import type { RingFault, RingPacket, SessionTraffic } from "./rings/traffic.js";
 import { type Finding, InspectedSession, type InspectOptions, type Observed } from "./session.js";
 
 /** Whoever shows sessions. */
@@ -67,6 +67,12 @@ export class Inspection implements FrameObserver {
     this.view.packet(session, packet);
     this.#found(session, findings);
     return findings;
+  }
+
+  /** A ring holds something against its rules. */
+  fault(number: number, fault: RingFault): void {
+    const session = this.#running.get(number);
+    if (session !== undefined) this.#found(session, session.fault(fault));
   }
 
   /** What the rings of a session that is about to end did, where somebody followed them. */

@@ -14,7 +14,7 @@ import type { Lint, LintTable, MessageLook, Severity, Sightings } from "./lints/
 import { messageOf, type SessionMessage } from "./message.js";
 import { SessionModel } from "./model/session-model.js";
 import { Pairings } from "./pairing.js";
-import { packetHeader, type RingPacket, type SessionTraffic } from "./rings/traffic.js";
+import { packetHeader, type RingFault, type RingPacket, type SessionTraffic } from "./rings/traffic.js";
 
 /** How often it is looked for what is overdue. */
 const LOOK_EVERY_NS = 100_000_000n;
@@ -167,6 +167,14 @@ export class InspectedSession {
     return findings;
   }
 
+  /** Likewise, for what a ring holds against its rules. */
+  fault(fault: RingFault): readonly Finding[] {
+    const findings: Finding[] = [];
+    for (const { id, lint, onFault } of this.#asked.onFault)
+      this.#note(findings, id, lint, onFault({ fault }), fault.timeNs, undefined);
+    return findings;
+  }
+
   /** What the source knows and no message shows. */
   remark(remark: Remark): void {
     if (remark.isBroken === true) this.model.broken ??= remark.text;
@@ -221,7 +229,7 @@ export class InspectedSession {
 
 /** The lints that are asked at each occasion, with what they are asked. */
 type Asked = {
-  readonly [Occasion in "onMessage" | "onRun" | "onPacket" | "onTime" | "onEnd"]: readonly ({
+  readonly [Occasion in "onMessage" | "onRun" | "onPacket" | "onFault" | "onTime" | "onEnd"]: readonly ({
     readonly id: string;
     readonly lint: Lint;
   } & { readonly [Name in Occasion]-?: NonNullable<Lint[Name]> })[];
@@ -233,6 +241,7 @@ function askedOf(lints: LintTable): Asked {
     onMessage: all.flatMap(([id, lint]) => (lint.onMessage ? [{ id, lint, onMessage: lint.onMessage }] : [])),
     onRun: all.flatMap(([id, lint]) => (lint.onRun ? [{ id, lint, onRun: lint.onRun }] : [])),
     onPacket: all.flatMap(([id, lint]) => (lint.onPacket ? [{ id, lint, onPacket: lint.onPacket }] : [])),
+    onFault: all.flatMap(([id, lint]) => (lint.onFault ? [{ id, lint, onFault: lint.onFault }] : [])),
     onTime: all.flatMap(([id, lint]) => (lint.onTime ? [{ id, lint, onTime: lint.onTime }] : [])),
     onEnd: all.flatMap(([id, lint]) => (lint.onEnd ? [{ id, lint, onEnd: lint.onEnd }] : [])),
   };

@@ -44,6 +44,7 @@ export async function followLive(
           if (rings === undefined) ended(session, end);
           else {
             rings.whenFinished(session, (traffic) => {
+              capture?.traffic(session, end.timeNs, traffic);
               inspection.traffic(session, traffic);
               ended(session, end);
             });
@@ -107,6 +108,10 @@ function followRings(
       packet: (session, packet) => {
         const findings = inspection.packet(session, packet);
         capture?.packet(session, packet, findings.map(commentOf));
+      },
+      fault: (session, fault) => {
+        capture?.fault(session, fault);
+        inspection.fault(session, fault);
       },
       remark,
     },

@@ -6,10 +6,11 @@
  */
 import { closeSync, openSync, writeSync } from "node:fs";
 import type { FrameObserver, Remark, SessionEnd, SessionFrame, SessionStart } from "../frame.js";
-import { packetHeader, type RingPacket } from "../rings/traffic.js";
+import { packetHeader, type RingFault, type RingPacket, type SessionTraffic } from "../rings/traffic.js";
 import { CaptureError, systemReason } from "./error.js";
 import { encodeLink, PLAIN_LINK, VHOST_USER_LINK_TYPE } from "./link-header.js";
 import { interfaceBlock, type PacketInfo, packetBlock, sectionBlock } from "./pcapng-encode.js";
+import { encodeRingRecord, faultRecord, type RingRecord, trafficRecord } from "./ring-record.js";
 import { encodeVsockPacket, VSOCK_LINK_TYPE, vsockInterfaceName, vsockPacketBytes } from "./vsockmon.js";
 
 /** Position of the first interface in the file. */
@@ -98,6 +99,21 @@ export class CaptureFile implements FrameObserver {
     const originalBytes = vsockPacketBytes(Math.max(packetHeader(packet).len, payload.byteLength));
     const from = this.#interfaceOf(session, ring);
     this.#write(packetBlock({ interface: from, timeNs, bytes, originalBytes, comments }));
+  }
+
+  /** Something in a ring is against its rules. */
+  fault(session: number, fault: RingFault): void {
+    this.#ringRecord(session, fault.timeNs, faultRecord(fault));
+  }
+
+  /** What the rings of a session carried; before its end. */
+  traffic(session: number, timeNs: bigint, traffic: SessionTraffic): void {
+    this.#ringRecord(session, timeNs, trafficRecord(traffic));
+  }
+
+  #ringRecord(session: number, timeNs: bigint, record: RingRecord): void {
+    const body = encodeRingRecord(record);
+    this.#packet(VHOST_USER, timeNs, encodeLink({ ...PLAIN_LINK, kind: "rings", session, body }));
   }
 
   #interfaceOf(session: number, ring: number): number {

@@ -29,8 +29,8 @@ export const LINK_HEADER = defineLayout("vhost-user capture header", 20, [
   { name: "_reserved", offset: 18, width: 2 },
 ]);
 
-/** What a packet is. The text of `ended` and `remark` follows the header in UTF-8. */
-export const LINK_KIND = { message: 0, begun: 1, ended: 2, remark: 3, time: 4 } as const;
+/** What a packet is. The text of `ended`, `remark` and `rings` follows the header in UTF-8. */
+export const LINK_KIND = { message: 0, begun: 1, ended: 2, remark: 3, time: 4, rings: 5 } as const;
 export type LinkKind = keyof typeof LINK_KIND;
 
 export const LINK_FLAG = {

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import fc from "fast-check";
 import { layoutFaults } from "../../virtio/index.js";
 import { Op, PacketHeader, SocketType } from "../../vsock/header.js";
+import { noTraffic, type RingTraffic } from "../rings/traffic.js";
 import {
   decodeLink,
   encodeLink,
@@ -16,6 +17,7 @@ import {
   type LinkPacket,
   PLAIN_LINK,
 } from "./link-header.js";
+import { decodeRingRecord, encodeRingRecord, faultRecord, trafficRecord } from "./ring-record.js";
 import { decodeVsockPacket, encodeVsockPacket, VSOCKMON_HEADER, VSOCKMON_OP } from "./vsockmon.js";
 
 const packets: fc.Arbitrary<LinkPacket> = fc
@@ -90,6 +92,44 @@ describe("a vhost-user packet of a capture", () => {
         assert.ok(typeof decoded === "string" || decoded.body.byteLength <= whole.length);
       }
     }
+  });
+});
+
+describe("what a capture says of rings", () => {
+  const figures = fc.record(
+    Object.fromEntries(
+      (Object.keys(noTraffic()) as (keyof RingTraffic)[]).map((name) => [name, fc.nat()]),
+    ) as Record<keyof RingTraffic, fc.Arbitrary<number>>,
+  );
+
+  it("comes back as it was written", () => {
+    const fault = { timeNs: 5n, ring: 1, kind: "indices", text: "the used index is …" } as const;
+    assert.deepEqual(decodeRingRecord(encodeRingRecord(faultRecord(fault))), {
+      fault: { ring: 1, kind: "indices", text: "the used index is …" },
+    });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(), figures)), (rings) => {
+        const record = trafficRecord(new Map(rings));
+        assert.deepEqual(decodeRingRecord(encodeRingRecord(record)), record);
+      }),
+    );
+  });
+
+  it("is nothing if it is anything else", () => {
+    for (const text of [
+      "",
+      "{",
+      "null",
+      "[]",
+      "{}",
+      '{"fault":null}',
+      '{"fault":{"ring":-1,"kind":"indices","text":""}}',
+      '{"fault":{"ring":0,"kind":"other","text":""}}',
+      '{"fault":{"ring":0,"kind":"indices","text":7}}',
+      '{"traffic":[{}]}',
+      '{"traffic":[{"ring":0,"available":1e300}]}',
+    ])
+      assert.equal(decodeRingRecord(new TextEncoder().encode(text)), undefined, text);
   });
 });
 

@@ -3,15 +3,18 @@
  * other link types and of other programs are counted. Must not know what comes of it.
  */
 import type { FrameObserver } from "../frame.js";
-import { directionOf, type RingPacket } from "../rings/traffic.js";
+import { directionOf, type RingFault, type RingPacket, type SessionTraffic } from "../rings/traffic.js";
 import { CaptureError } from "./error.js";
 import { decodeLink, type LinkPacket, VHOST_USER_LINK_TYPE } from "./link-header.js";
 import { type CapturedPacket, readPackets } from "./pcapng-reader.js";
+import { decodeRingRecord } from "./ring-record.js";
 import { decodeVsockPacket, VSOCK_LINK_TYPE, vsockInterface } from "./vsockmon.js";
 
 export interface ReplayObserver extends FrameObserver {
   time(nowNs: bigint): void;
   packet(session: number, packet: RingPacket): void;
+  fault(session: number, fault: RingFault): void;
+  traffic(session: number, traffic: SessionTraffic): void;
 }
 
 export interface ReplayCounts {
@@ -106,11 +109,22 @@ function play(timeNs: bigint, link: LinkPacket, observer: ReplayObserver, open: 
     case "time":
       observer.time(timeNs);
       return;
+    case "rings":
+      playRings(timeNs, link, observer);
+      return;
     case "ended":
       open.delete(session);
       observer.ended(session, { timeNs, by: link.ender, reason: textOf(link) });
       return;
   }
+}
+
+/** One that says something else is of a later version of this program, and passed over. */
+function playRings(timeNs: bigint, { session, body }: LinkPacket, observer: ReplayObserver): void {
+  const record = decodeRingRecord(body);
+  if (record === undefined) return;
+  if ("fault" in record) observer.fault(session, { timeNs, ...record.fault });
+  else observer.traffic(session, new Map(record.traffic.map(({ ring, ...figures }) => [ring, figures])));
 }
 
 function textOf({ body }: LinkPacket): string {

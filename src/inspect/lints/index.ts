@@ -5,6 +5,7 @@ import { MEMORY_LINTS } from "./memory-lints.js";
 import { MESSAGE_LINTS } from "./message-lints.js";
 import { PROTOCOL_LINTS } from "./protocol-lints.js";
 import { RING_ADDRESS_LINTS } from "./ring-address-lints.js";
+import { RING_CONTENT_LINTS } from "./ring-content-lints.js";
 import { RING_LINTS } from "./ring-lints.js";
 import { TRANSLATION_LINTS } from "./translation-lints.js";
 import { VSOCK_LINTS } from "./vsock-lints.js";
@@ -17,6 +18,7 @@ export const LINTS = {
   ...MEMORY_LINTS,
   ...RING_LINTS,
   ...RING_ADDRESS_LINTS,
+  ...RING_CONTENT_LINTS,
   ...MESSAGE_LINTS,
   ...VSOCK_LINTS,
   ...VSOCK_PACKET_LINTS,

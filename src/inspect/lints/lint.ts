@@ -9,7 +9,7 @@ import type { SessionMessage } from "../message.js";
 import type { RingModel } from "../model/ring-model.js";
 import type { SessionModel } from "../model/session-model.js";
 import type { OpenRequest, Pairing } from "../pairing.js";
-import type { RingPacket } from "../rings/traffic.js";
+import type { RingFault, RingPacket } from "../rings/traffic.js";
 
 /**
  * - `error`: against the rule, and something breaks or is lost.
@@ -58,6 +58,11 @@ export interface PacketLook {
   readonly header: PacketHeader;
 }
 
+/** What a ring holds against its rules, where rings are followed. */
+export interface FaultLook {
+  readonly fault: RingFault;
+}
+
 /** Time has passed without what was due. */
 export interface TimeLook {
   readonly model: SessionModel;
@@ -84,6 +89,7 @@ export interface Lint {
   readonly onMessage?: (look: MessageLook) => Sightings;
   readonly onRun?: (look: RunLook) => Sightings;
   readonly onPacket?: (look: PacketLook) => Sightings;
+  readonly onFault?: (look: FaultLook) => Sightings;
   readonly onTime?: (look: TimeLook) => Sightings;
   readonly onEnd?: (look: EndLook) => Sightings;
 }

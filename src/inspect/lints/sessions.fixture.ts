@@ -457,6 +457,18 @@ export const SESSIONS: Readonly<Record<LintId, { readonly wrong: Saying; readonl
     wrong: (t) => guestOf(t, 3n).packet("to-guest", { dstCid: 4 }),
     right: (t) => guestOf(t, 3n).packet("to-guest", { srcCid: 4 }),
   },
+  "ring-used-unknown": {
+    wrong: (t) => t.run().fault("used-unknown"),
+    right: (t) => t.run().fault("outside-memory"),
+  },
+  "ring-used-ahead": {
+    wrong: (t) => t.run().fault("indices"),
+    right: (t) => t.run().fault("used-unknown"),
+  },
+  "ring-buffer-outside-memory": {
+    wrong: (t) => t.run().fault("outside-memory"),
+    right: (t) => t.run().fault("indices"),
+  },
   "left-before-start": {
     wrong: (t) => t.begin(),
     right: (t) => t.run(),

@@ -5,7 +5,7 @@ import { F, maskOf, PROTOCOL_F, VSOCK_QUEUE, viewOf } from "../../virtio/index.j
 import { HEADER_BYTES, Op, PacketHeader, SocketType } from "../../vsock/header.js";
 import type { Ender, SessionFrame } from "../frame.js";
 import { FrameMaker, MS, START_NS } from "../frames.fixture.js";
-import type { RingPacket } from "../rings/traffic.js";
+import type { RingFaultKind, RingPacket } from "../rings/traffic.js";
 import { type Finding, InspectedSession } from "../session.js";
 
 /** What a good vsock back-end offers. */
@@ -173,6 +173,12 @@ export class Talk {
     Object.assign(new PacketHeader(), content).write(viewOf(header), 0);
     const ring = direction === "to-device" ? VSOCK_QUEUE.tx : VSOCK_QUEUE.rx;
     this.session.packet({ timeNs: this.make.nowNs, ring, direction, header, payload: new Uint8Array(0) });
+    return this;
+  }
+
+  /** What followed-session.test.ts provokes in a ring. */
+  fault(kind: RingFaultKind): this {
+    this.session.fault({ timeNs: this.make.nowNs, ring: 0, kind, text: "what stood there" });
     return this;
   }
 

@@ -26,7 +26,14 @@ describe("buffers that were returned", () => {
       read: ({ id }: ObservedChain) => (unmapped.has(id) ? ("unmapped" as const) : () => void seen.push(id)),
       recover: () => undefined,
     };
-    book = new BufferBook({ format: "split", guest: NO_GUEST, traffic, reader, nowMs: () => nowMs });
+    book = new BufferBook({
+      format: "split",
+      guest: NO_GUEST,
+      traffic,
+      reader,
+      fault: assert.fail,
+      nowMs: () => nowMs,
+    });
   });
 
   /** A chain at an address of its own. */

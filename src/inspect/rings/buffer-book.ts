@@ -4,9 +4,10 @@
  * other on if the device writes it; by then the driver may take it away at any time. So it is read as soon as it can be,
  * and shown in the order of the ring.
  */
+import { hex } from "../../virtio/index.js";
 import type { GuestReader } from "./guest-reader.js";
 import { ObservedChain, type RingFormat, type Side } from "./observed-chain.js";
-import type { RingTraffic } from "./traffic.js";
+import type { RingFaultKind, RingTraffic } from "./traffic.js";
 
 /**
  * How long a returned buffer is waited for whose memory is not mapped. The device had the mapping, so its message has
@@ -71,6 +72,8 @@ export interface BufferBookOptions {
   readonly traffic: RingTraffic;
   /** Undefined: nobody wants to see content, and buffers are counted only. */
   readonly reader: ContentReader | undefined;
+  /** Something in the ring is against its rules, beyond doubt. */
+  readonly fault: (kind: RingFaultKind, text: string) => void;
   readonly nowMs?: () => number;
 }
 
@@ -114,6 +117,11 @@ export class BufferBook {
    */
   ringDescriptorsOf(id: number, nth: number): number | undefined {
     return this.#buffers.get(id)?.[nth]?.chain.ringDescriptors;
+  }
+
+  /** Whether there is a buffer of this name. */
+  has(id: number): boolean {
+    return this.#buffers.has(id);
   }
 
   /** The device has returned these, in this order. */
@@ -217,7 +225,10 @@ export class BufferBook {
     const state = buffer.isExpanded ? "whole" : buffer.chain.expand(guest, format);
     buffer.isExpanded = state === "whole";
     // Of what may have been overwritten any number may stand there.
-    if (buffer.isExpanded && isCertain()) this.#count(buffer);
+    if (buffer.isExpanded && isCertain()) {
+      this.#count(buffer);
+      this.#checkPlace(buffer, isCertain);
+    }
     const isInTime = reader?.side === "readable" || isReturned;
     if (buffer.isExpanded && reader === undefined) buffer.state = "read";
     else if (buffer.isExpanded && isInTime) this.#read(buffer, isCertain);
@@ -237,6 +248,15 @@ export class BufferBook {
       this.#count(buffer);
     } else if (content === "gone" && buffer.returnedMs !== undefined) buffer.state = "lost";
     else buffer.isExpanded = false;
+  }
+
+  #checkPlace({ chain }: Buffer, isCertain: () => boolean): void {
+    const { guest, fault } = this.#options;
+    const outside = chain.firstOutside(guest);
+    if (outside === undefined || !isCertain()) return;
+    const { low, high, length } = outside;
+    const address = (BigInt(high) << 32n) | BigInt(low);
+    fault("outside-memory", `a buffer of ${length} bytes is at gpa:${hex(address)}`);
   }
 
   #count(buffer: Buffer): void {

@@ -26,6 +26,7 @@ const CONTENT_BYTES = 24;
 
 class Scene {
   readonly seen: number[] = [];
+  readonly faults: string[] = [];
   readonly ring: FollowedRing;
   /** What was sent and is the device's or was: as the device returned it. */
   sent = 0;
@@ -71,7 +72,10 @@ class Scene {
       },
       recover: () => undefined,
     };
-    this.ring = new FollowedRing(this.#loop, new GuestReader(space, space), reader, () => {});
+    this.ring = new FollowedRing(this.#loop, new GuestReader(space, space), reader, {
+      rang() {},
+      fault: (kind) => this.faults.push(kind),
+    });
     this.start(format === "split" ? first : FIRST_POSITION | (FIRST_POSITION << 16), areas);
   }
 
@@ -221,6 +225,7 @@ describe("a ring that is followed from outside", () => {
               );
               assert.deepEqual({ used, unseen }, { used: scene.returned, unseen: 0 });
               assert.ok(available >= used);
+              assert.deepEqual(scene.faults, []);
             } finally {
               scene.close();
             }
@@ -244,6 +249,7 @@ describe("a ring that is followed from outside", () => {
               );
               assert.ok(scene.seen.every((number) => number >= 1 && number <= scene.sent));
               assert.equal(packets, scene.seen.length);
+              assert.deepEqual(scene.faults, []);
               assert.ok(packets + unseen >= used, JSON.stringify(scene.ring.traffic));
               if (format === "split") assert.equal(used, scene.returned);
             } finally {

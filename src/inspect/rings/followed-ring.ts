@@ -14,7 +14,7 @@ import type { GuestReader } from "./guest-reader.js";
 import type { RingFormat } from "./observed-chain.js";
 import { PackedObserver } from "./packed-observer.js";
 import { SplitObserver } from "./split-observer.js";
-import { noTraffic, type RingTraffic } from "./traffic.js";
+import { noTraffic, type RingFaultKind, type RingTraffic } from "./traffic.js";
 
 /** What a ring was set up with. */
 export interface RingSetUp {
@@ -26,6 +26,13 @@ export interface RingSetUp {
   readonly used: bigint;
 }
 
+/** Whoever follows a ring. */
+export interface RingUser {
+  /** One of its eventfds was signalled. */
+  rang(): void;
+  fault(kind: RingFaultKind, text: string): void;
+}
+
 export class FollowedRing {
   readonly traffic: RingTraffic = noTraffic();
   readonly kick: Bell;
@@ -33,6 +40,7 @@ export class FollowedRing {
   /** How often the session's messages had started it when it was started here. */
   starts = 0;
   readonly #guest: GuestReader;
+  readonly #fault: RingUser["fault"];
   readonly #reader: ContentReader | undefined;
   #areas: readonly RingArea[] = [];
   #observer: SplitObserver | PackedObserver | undefined;
@@ -44,7 +52,13 @@ export class FollowedRing {
   #generation = -1;
   #isReachable = false;
 
-  constructor(loop: EventLoop, guest: GuestReader, reader: ContentReader | undefined, rang: () => void) {
+  constructor(
+    loop: EventLoop,
+    guest: GuestReader,
+    reader: ContentReader | undefined,
+    { rang, fault }: RingUser,
+  ) {
+    this.#fault = fault;
     this.#guest = guest;
     this.#reader = reader;
     this.kick = new Bell(loop, () => {
@@ -65,7 +79,13 @@ export class FollowedRing {
   start({ format, size, base, desc, avail, used }: RingSetUp): boolean {
     this.stop();
     const { traffic } = this;
-    const book = new BufferBook({ format, guest: this.#guest, traffic, reader: this.#reader });
+    const book = new BufferBook({
+      format,
+      guest: this.#guest,
+      traffic,
+      reader: this.#reader,
+      fault: this.#fault,
+    });
     this.#isReachable = false;
     if (format === "packed") {
       if (!isPackedQueueSize(size)) return false;
@@ -81,7 +101,7 @@ export class FollowedRing {
         used: readable("used ring", used, usedBytes(size, false), ALIGNMENT.used, 4),
       };
       this.#areas = Object.values(areas);
-      this.#observer = new SplitObserver(size, base, areas, book, traffic);
+      this.#observer = new SplitObserver(size, base, areas, book, traffic, this.#fault);
     }
     this.#book = book;
     // The same driver's ring goes on: the buffers that it left with the device are counted already.

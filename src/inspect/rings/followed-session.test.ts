@@ -90,6 +90,7 @@ describe("a session whose rings are followed", () => {
   let session: FollowedSession;
   let ports: number[];
   let remarks: string[];
+  let faults: string[];
   let filesBefore: string[];
 
   beforeEach(() => {
@@ -99,14 +100,16 @@ describe("a session whose rings are followed", () => {
     [kick, call] = [createEventfd(), createEventfd()];
     ports = [];
     remarks = [];
+    faults = [];
     session = new FollowedSession({
       loop,
       deviceType: "vsock",
       mostPayloadBytes: 0,
       nowNs: () => 0n,
       hasRoom: () => true,
-      moved: () => {},
+      rang: () => session.look(),
       packet: (packet) => ports.push(packetHeader(packet).srcPort),
+      fault: ({ kind, text }) => faults.push(`${kind}: ${text}`),
       remark: (text) => remarks.push(text),
     });
   });
@@ -236,11 +239,12 @@ describe("a session whose rings are followed", () => {
     memory.send(GPA, 1);
     memory.use();
     state("GET_VRING_BASE", 0);
-    // Until its answer the device may go on.
+    // Until its answer the device may go on; after it the memory may hold anything.
     memory.send(GPA, 2);
     memory.use();
-    say(make.reply("GET_VRING_BASE", { kind: "vringState", index: TX, num: 2 }));
+    session.look();
     memory.send(GPA, 3);
+    say(make.reply("GET_VRING_BASE", { kind: "vringState", index: TX, num: 2 }));
     session.look();
     assert.deepEqual(ports, [1, 2]);
     state("SET_VRING_BASE", 2);
@@ -349,5 +353,20 @@ describe("a session whose rings are followed", () => {
     session.close();
     const { available, used, packets, unseen } = session.traffic.get(TX) ?? {};
     assert.deepEqual({ available, used, packets, unseen }, { available: 5, used: 5, packets: 0, unseen: 5 });
+  });
+
+  it("has elements in its used ring that name nothing, and indices that contradict each other", () => {
+    run();
+    memory.send(GPA, 1);
+    session.look();
+    memory.use();
+    memory.data.setUint32(memory.placed.used + usedRingOffset(0), 200, true);
+    session.look();
+    memory.data.setUint16(memory.placed.used + USED.idx.offset, 4, true);
+    session.look();
+    assert.deepEqual(faults, [
+      "used-unknown: a used element names 200 of 8 descriptors",
+      "indices: the used index is 4, the available one 1",
+    ]);
   });
 });

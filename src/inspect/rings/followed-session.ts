@@ -18,7 +18,7 @@ import { SessionModel } from "../model/session-model.js";
 import { FollowedRing } from "./followed-ring.js";
 import { GuestReader } from "./guest-reader.js";
 import { ObservedIovaSpace } from "./observed-space.js";
-import type { RingPacket, SessionTraffic } from "./traffic.js";
+import type { RingFault, RingFaultKind, RingPacket, SessionTraffic } from "./traffic.js";
 import { carriesPackets, VsockReader } from "./vsock-reader.js";
 
 /** Our choice: more than any back-end is known to keep, so that what is in use there is known here. */
@@ -33,9 +33,11 @@ export interface FollowedSessionOptions {
   readonly nowNs: () => bigint;
   /** Whether another packet will be taken; what is not counts as unseen. */
   readonly hasRoom: () => boolean;
-  /** A ring's own signal told that something has moved. */
-  readonly moved: () => void;
+  /** A ring's own signal says that there is something to look at. */
+  readonly rang: () => void;
   readonly packet: (packet: RingPacket) => void;
+  /** Once for each ring and kind. */
+  readonly fault: (fault: RingFault) => void;
   readonly remark: (text: string) => void;
 }
 
@@ -70,8 +72,7 @@ export class FollowedSession {
     const kept = new Set<number>();
     try {
       const message = messageOf(frame);
-      // What others take away may have been used until now.
-      if (!isUpdate(message)) this.look();
+      if (isTakingAway(message)) this.look();
       this.#model.apply(message, undefined);
       if (message.isReply) this.#applyReply(message);
       else if (message.channel === "main") this.#applyRequest(message, fds, kept);
@@ -99,7 +100,7 @@ export class FollowedSession {
   }
 
   #applyReply({ name, payload }: SessionMessage): void {
-    // Until it has answered the device may go on with the ring.
+    // The device leaves the ring alone from here on, and its driver may use the memory for something else.
     if (name === "GET_VRING_BASE" && payload?.kind === "vringState") this.#rings.get(payload.index)?.stop();
   }
 
@@ -177,7 +178,7 @@ export class FollowedSession {
 
   #newRing(index: number): FollowedRing | undefined {
     if (this.#rings.size === MOST_RINGS) return undefined;
-    const { deviceType, loop, mostPayloadBytes, nowNs, hasRoom, packet, moved } = this.#options;
+    const { deviceType, loop, mostPayloadBytes, nowNs, hasRoom, packet, rang, fault } = this.#options;
     const reader =
       deviceType === "vsock" && carriesPackets(index)
         ? new VsockReader(index, mostPayloadBytes, nowNs, (found) => {
@@ -187,8 +188,13 @@ export class FollowedSession {
             } else ring.traffic.unseen++;
           })
         : undefined;
-    const ring: FollowedRing = new FollowedRing(loop, this.#guest, reader, () => {
-      if (this.look()) moved();
+    const told = new Set<RingFaultKind>();
+    const ring: FollowedRing = new FollowedRing(loop, this.#guest, reader, {
+      rang,
+      fault: (kind, text) => {
+        if (!told.has(kind)) fault({ timeNs: nowNs(), ring: index, kind, text });
+        told.add(kind);
+      },
     });
     this.#rings.set(index, ring);
     return ring;
@@ -219,9 +225,12 @@ export class FollowedSession {
   }
 }
 
-/** An UPDATE takes nothing away, and the device may have used already what others behind it map. */
-function isUpdate({ payload }: SessionMessage): boolean {
-  return payload?.kind === "iotlb" && payload.type === IOTLB_TYPE.UPDATE;
+/**
+ * Whether what is about to go may have been used until now. An UPDATE takes nothing away, and the device may have used
+ * already what others behind it map; what was answered is over, and the memory may be somebody else's.
+ */
+function isTakingAway({ payload, isReply }: SessionMessage): boolean {
+  return !isReply && !(payload?.kind === "iotlb" && payload.type === IOTLB_TYPE.UPDATE);
 }
 
 function inputOf({ guestAddress, userAddress, size, mmapOffset }: MemRegion): {

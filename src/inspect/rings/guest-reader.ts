@@ -29,6 +29,11 @@ export class GuestReader {
     return true;
   }
 
+  canReach(low: number, high: number, length: number): boolean {
+    this.#segments.clear();
+    return this.space.translate(low, high, length, Access.READ, this.#segments) === Outcome.OK;
+  }
+
   #copy(host: number, length: number, into: Uint8Array, start: number): number {
     const views = this.#views;
     let at = start;

@@ -74,6 +74,11 @@ export class ObservedChain {
     return this.#of(side).reduce((sum, { length }) => sum + length, 0);
   }
 
+  /** The first descriptor whose memory cannot be reached, once all of them are known. */
+  firstOutside(guest: GuestReader): ObservedDescriptor | undefined {
+    return this.#descriptors.find(({ low, high, length }) => !guest.canReach(low, high, length));
+  }
+
   /** What tells its content's place from that of others: the address of its first byte on that side. */
   place(side: Side): string | undefined {
     const [first] = this.#of(side);

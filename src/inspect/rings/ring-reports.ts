@@ -2,7 +2,7 @@
 import type { MessagePort } from "node:worker_threads";
 import type { DeviceType } from "../../virtio/index.js";
 import type { Remark, SessionFrame } from "../frame.js";
-import type { RingPacket, SessionTraffic } from "./traffic.js";
+import type { RingFault, RingPacket, SessionTraffic } from "./traffic.js";
 
 /** From the relay's thread: what has gone by, in its order. Descriptors are copies and belong to whoever gets this. */
 export type Passed =
@@ -32,6 +32,7 @@ export interface RingsStart extends RingsEnd {
 
 export type RingReport =
   | { readonly kind: "packet"; readonly session: number; readonly packet: RingPacket }
+  | { readonly kind: "fault"; readonly session: number; readonly fault: RingFault }
   | { readonly kind: "remark"; readonly session: number; readonly remark: Remark }
   /** Nothing more comes of this session. */
   | { readonly kind: "ended"; readonly session: number; readonly traffic: SessionTraffic };

@@ -5,10 +5,11 @@ import { createEventfd, signalEventfd } from "../../linux/eventfd.js";
 import type { DeviceType } from "../../virtio/index.js";
 import type { Remark } from "../frame.js";
 import { type FromRings, type RingReport, type RingsEnd, type RingsStart, weightOf } from "./ring-reports.js";
-import type { RingPacket, SessionTraffic } from "./traffic.js";
+import type { RingFault, RingPacket, SessionTraffic } from "./traffic.js";
 
 export interface RingsObserver {
   packet(session: number, packet: RingPacket): void;
+  fault(session: number, fault: RingFault): void;
   remark(session: number, remark: Remark): void;
 }
 
@@ -93,6 +94,7 @@ export class RingsThread {
   #tell(report: RingReport): void {
     const { session } = report;
     if (report.kind === "packet") this.#observer.packet(session, report.packet);
+    else if (report.kind === "fault") this.#observer.fault(session, report.fault);
     else if (report.kind === "remark") this.#observer.remark(session, report.remark);
     else {
       const then = this.#waiting.get(session);

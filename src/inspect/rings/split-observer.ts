@@ -15,7 +15,7 @@ import {
 import type { RingArea } from "../../virtqueue/ring-area.js";
 import type { BufferBook, Returned } from "./buffer-book.js";
 import { ObservedChain, type ObservedDescriptor } from "./observed-chain.js";
-import type { RingTraffic } from "./traffic.js";
+import type { RingFaultKind, RingTraffic } from "./traffic.js";
 
 const INDEX_MASK = 0xffff;
 
@@ -30,13 +30,24 @@ export class SplitObserver {
   readonly #areas: RingAreas;
   readonly #book: BufferBook;
   readonly #traffic: RingTraffic;
+  readonly #fault: (kind: RingFaultKind, text: string) => void;
   /** Both indices as they were last. */
   #avail: number;
   #used: number;
   #isBegun = false;
+  /** Every buffer that the device has is known. */
+  #isComplete = false;
 
   /** @param base SET_VRING_BASE: the next buffer that the device takes */
-  constructor(size: number, base: number, areas: RingAreas, book: BufferBook, traffic: RingTraffic) {
+  constructor(
+    size: number,
+    base: number,
+    areas: RingAreas,
+    book: BufferBook,
+    traffic: RingTraffic,
+    fault: (kind: RingFaultKind, text: string) => void,
+  ) {
+    this.#fault = fault;
     this.#size = size;
     this.#areas = areas;
     this.#book = book;
@@ -69,22 +80,41 @@ export class SplitObserver {
     this.#traffic.available += made;
     this.#traffic.used += returned;
     const inFlight = distance(used, avail);
+    // Unless both have moved on between the two readings.
+    if (inFlight > this.#size && this.#areas.used.load16(USED.idx.offset) === used)
+      this.#fault("indices", `the used index is ${used}, the available one ${avail}`);
     if (Math.max(made, returned, inFlight) > this.#size) {
       this.#skip(avail, used, inFlight);
     } else {
       const chains = this.#chains(this.#avail, made);
       this.#avail = avail;
       this.#book.madeAvailable(chains, this.#isCertain);
-      if (returned > 0) this.#book.returned(this.#elements(returned));
+      const elements = this.#elements(returned);
+      this.#checkNames(elements);
+      this.#book.returned(elements);
     }
     this.#used = used;
     this.#book.settle();
     return true;
   }
 
+  /** Within one look a name may come twice; what matters is that it was there at all. */
+  #checkNames(elements: readonly Returned[]): void {
+    for (const { id } of elements) {
+      if (id >= this.#size)
+        this.#fault("used-unknown", `a used element names ${id} of ${this.#size} descriptors`);
+      else if (this.#isComplete && !this.#book.has(id))
+        this.#fault(
+          "used-unknown",
+          `a used element names descriptor ${id}, where no buffer of the device's begins`,
+        );
+    }
+  }
+
   /** A device that was stopped with buffers in its hands goes on where it used one last, not where it took one. */
   #begin(avail: number, used: number): void {
     this.#isBegun = true;
+    this.#isComplete = used === this.#used;
     if (distance(this.#used, used) <= distance(this.#used, avail)) return;
     this.#avail = used;
     this.#used = used;
@@ -96,6 +126,7 @@ export class SplitObserver {
    */
   #skip(avail: number, used: number, inFlight: number): void {
     this.#traffic.unseen += distance(this.#used, used);
+    this.#isComplete = false;
     this.#book.forget();
     this.#used = used;
     this.#avail = avail;
@@ -116,6 +147,7 @@ export class SplitObserver {
       latest.get(head) === index ? this.#chain(head) : new ObservedChain(head, 1, undefined),
     );
     const overwritten = distance(first, this.#areas.avail.load16(AVAIL.idx.offset)) - this.#size;
+    if (overwritten > 0) this.#isComplete = false;
     return chains.map((chain, index) =>
       index < overwritten ? new ObservedChain(chain.id, 1, undefined) : chain,
     );

@@ -57,5 +57,24 @@ export function noTraffic(): RingTraffic {
   };
 }
 
+/**
+ * What a ring holds against its rules:
+ *
+ * - `used-unknown`: the device returned a buffer that it did not have.
+ * - `indices`: the used index is ahead of the available one.
+ * - `outside-memory`: a descriptor leads out of the memory table.
+ */
+export const RING_FAULT_KINDS = ["used-unknown", "indices", "outside-memory"] as const;
+export type RingFaultKind = (typeof RING_FAULT_KINDS)[number];
+
+/** Reported once for each ring and kind. */
+export interface RingFault {
+  readonly timeNs: bigint;
+  readonly ring: number;
+  readonly kind: RingFaultKind;
+  /** What stood there. */
+  readonly text: string;
+}
+
 /** By the index of the ring. */
 export type SessionTraffic = ReadonlyMap<number, RingTraffic>;

@@ -47,6 +47,7 @@ class RingsLoop {
     try {
       this.#loop.run(() => {
         this.#takePassed();
+        this.#pollSoon();
         if (receiveMessageOnPort(this.#port) !== undefined) this.#loop.stop();
       });
       this.#takePassed();
@@ -57,7 +58,8 @@ class RingsLoop {
     }
   }
 
-  #takePassed(): void {
+  /** What has been said comes first: it may be that a ring's memory is something else by now. */
+  #takePassed(): boolean {
     const { port } = this.#start;
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
       for (const passed of got.message as readonly Passed[]) {
@@ -65,8 +67,9 @@ class RingsLoop {
         else this.#followed(passed.session).message(passed.frame, passed.fds);
       }
     }
-    this.#look();
-    this.#pollSoon();
+    const isMoved = this.#look();
+    if (isMoved) this.#pollSoon();
+    return isMoved;
   }
 
   #followed(session: number): FollowedSession {
@@ -86,7 +89,8 @@ class RingsLoop {
           session,
           remark: { timeNs: this.#clock.nowNs(), text, isGap: false },
         }),
-      moved: () => this.#pollSoon(),
+      fault: (fault) => this.#report({ kind: "fault", session, fault }),
+      rang: () => this.#takePassed(),
     });
     this.#sessions.set(session, followed);
     return followed;
@@ -107,7 +111,7 @@ class RingsLoop {
   }
 
   #poll(): void {
-    const isMoved = this.#look();
+    const isMoved = this.#takePassed();
     this.#pollMs = isMoved ? FASTEST_MS : Math.min(2 * this.#pollMs, SLOWEST_MS);
     if (this.#sessions.size > 0) this.#polling.start(this.#pollMs);
   }
