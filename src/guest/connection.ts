@@ -9,7 +9,7 @@ import type { Timer } from "../linux/timers.js";
 import { HOST_CID, Op, type PacketHeader, Shutdown, SocketType } from "../vsock/header.js";
 import { GuestCredit } from "./credit.js";
 
-/** VSOCK_DEFAULT_CONNECT_TIMEOUT and VSOCK_CLOSE_TIMEOUT. */
+/** VSOCK_DEFAULT_CONNECT_TIMEOUT and VSOCK_CLOSE_TIMEOUT of Linux. */
 export const CONNECT_TIMEOUT_MS = 2000;
 export const CLOSE_TIMEOUT_MS = 8000;
 
@@ -117,10 +117,10 @@ export class GuestConnection {
   // ---- the application ---------------------------------------------------------------------------------------
 
   /** Waits for the peer's answer; rejects if it refuses or is silent. For the side that connects. */
-  open(): Promise<void> {
+  open(timeoutMs = CONNECT_TIMEOUT_MS): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#opened = { resolve, reject };
-      this.#timer = this.#host.setTimer(CONNECT_TIMEOUT_MS, () => {
+      this.#timer = this.#host.setTimer(timeoutMs, () => {
         reject(new GuestSocketError("ETIMEDOUT", `port ${this.peerPort} did not answer`));
         this.#end(false);
       });

@@ -11,7 +11,7 @@ import type { Timer } from "../linux/timers.js";
 import { Access } from "../memory/address.js";
 import { F, has, VSOCK_F, VSOCK_QUEUE } from "../virtio/index.js";
 import { HEADER_BYTES, HOST_CID, Op, PacketHeader, SocketType } from "../vsock/header.js";
-import { type ConnectionHost, GuestConnection } from "./connection.js";
+import { CONNECT_TIMEOUT_MS, type ConnectionHost, GuestConnection } from "./connection.js";
 import { ConnectionTable } from "./connection-table.js";
 import { DmaBuffer, type DmaMapper } from "./dma.js";
 import { DirectMapper } from "./dma-direct.js";
@@ -66,6 +66,8 @@ export class VsockDriver implements ConnectionHost {
   readonly dma: DmaMapper;
   /** Packets that came and were not understood: too short, or shorter than they say. */
   droppedPackets = 0;
+  /** How long `connect` waits for an answer from now on: SO_VM_SOCKETS_CONNECT_TIMEOUT of the program's sockets. */
+  connectTimeoutMs = CONNECT_TIMEOUT_MS;
 
   readonly #options: VsockDriverOptions;
   readonly #ram: GuestRam;
@@ -174,7 +176,7 @@ export class VsockDriver implements ConnectionHost {
     const local = this.#connections.ephemeralPort();
     const connection = new Kind(this, local, port, "connecting", bufferBytes, cid);
     this.#connections.add(connection);
-    const opened = connection.open();
+    const opened = connection.open(this.connectTimeoutMs);
     this.control(connection, Op.REQUEST);
     await opened;
     return connection;

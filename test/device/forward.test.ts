@@ -147,13 +147,12 @@ describe("a forward to an address that does not answer at once", { timeout: SUIT
   });
 
   it("is connected when it answers after all", async () => {
-    await start(10_000);
+    // The host's kernel asks again after 1 s, and twice as long after that: nobody gives up before it is answered.
+    await start(SUITE_TIMEOUT_MS);
+    machine.driver.connectTimeoutMs = SUITE_TIMEOUT_MS;
     const connecting = machine.driver.connect(TCP4);
     stuck.acceptAll();
-    const guest = await connecting.catch(() => undefined);
-    // The guest has a timeout of its own (2 s, as Linux), and the kernel asks again after 1 s.
-    assert.ok(guest !== undefined, "the connection was not made");
-    await guest.close();
+    await (await connecting).close();
   });
 });
 
