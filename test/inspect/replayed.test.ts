@@ -43,7 +43,7 @@ describe("a capture of a live session", { timeout: SERVE_TIMEOUT_MS }, () => {
     assert.deepEqual(await replayed("--json"), rig.lines);
   });
 
-  it("has the packets of the rings, too, but not what only a look at the rings can count", async () => {
+  it("has the packets of the rings and their figures, too", async () => {
     await rig.serve.start([CID]);
     const capture = ["--rings", "--device", "vsock", "--capture", rig.path("live.pcapng")];
     await rig.inspect("--json", "--once", ...capture);
@@ -53,7 +53,7 @@ describe("a capture of a live session", { timeout: SERVE_TIMEOUT_MS }, () => {
     assert.equal(await rig.end(), 0);
     const again = (await replayed("--json", "--device", "vsock")).map((line) => JSON.parse(line) as Entry);
     assert.ok(rig.records("packet").length > 0);
-    for (const kind of ["session", "message", "packet", "finding"])
+    for (const kind of ["session", "message", "packet", "finding", "summary"])
       assert.deepEqual(
         again.filter((entry) => entry.kind === kind),
         rig.records(kind),
