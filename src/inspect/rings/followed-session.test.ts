@@ -369,4 +369,24 @@ describe("a session whose rings are followed", () => {
       "indices: the used index is 4, the available one 1",
     ]);
   });
+
+  it("is shown nothing of another's that lies where its packet was, behind a vIOMMU", () => {
+    const data = Uint8Array.of(3, 0, 0, 0, 0, 0, 0, 0);
+    say(make.reply("GET_CONFIG", { kind: "config", offset: 0, flags: 0, data }));
+    run(IOVA, maskOf(F.VERSION_1, F.ACCESS_PLATFORM));
+    iotlb(IOTLB_TYPE.UPDATE, IOVA);
+    memory.send(IOVA, 1);
+    memory.send(IOVA, 2);
+    // The first one's page has been given back, and has a packet for the guest now.
+    Object.assign(new PacketHeader(), {
+      srcCid: 2,
+      dstCid: 3,
+      type: SocketType.STREAM,
+      op: Op.RST,
+    }).write(memory.data, BUFFERS);
+    memory.use();
+    session.look();
+    assert.deepEqual(ports, [2]);
+    assert.equal(session.traffic.get(TX)?.unseen, 1);
+  });
 });

@@ -181,12 +181,18 @@ export class FollowedSession {
     const { deviceType, loop, mostPayloadBytes, nowNs, hasRoom, packet, rang, fault } = this.#options;
     const reader =
       deviceType === "vsock" && carriesPackets(index)
-        ? new VsockReader(index, mostPayloadBytes, nowNs, (found) => {
-            if (hasRoom()) {
-              ring.traffic.packets++;
-              packet(found);
-            } else ring.traffic.unseen++;
-          })
+        ? new VsockReader(
+            index,
+            mostPayloadBytes,
+            () => this.#model.guestCid,
+            nowNs,
+            (found) => {
+              if (hasRoom()) {
+                ring.traffic.packets++;
+                packet(found);
+              } else ring.traffic.unseen++;
+            },
+          )
         : undefined;
     const told = new Set<RingFaultKind>();
     const ring: FollowedRing = new FollowedRing(loop, this.#guest, reader, {

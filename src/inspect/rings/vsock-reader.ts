@@ -23,6 +23,8 @@ export class VsockReader implements ContentReader {
   constructor(
     readonly ring: number,
     readonly mostPayloadBytes: number,
+    /** As far as the device's configuration was seen. */
+    readonly guestCid: () => bigint | undefined,
     readonly nowNs: () => bigint,
     readonly show: (packet: RingPacket) => void,
   ) {
@@ -45,7 +47,7 @@ export class VsockReader implements ContentReader {
     if (!chain.read(guest, this.side, HEADER_BYTES, payload)) return "unmapped";
     // Drivers give a packet as many bytes as it has, and devices say how many they wrote.
     const isExact = this.side === "readable" || writtenBytes !== undefined;
-    if (!isCertain() && !(isPlausible(packet) && fits(packet, bytes, isExact))) return "gone";
+    if (!isCertain() && !(this.#isPlausible(packet) && fits(packet, bytes, isExact))) return "gone";
     return this.#shown(header, payload);
   }
 
@@ -64,8 +66,19 @@ export class VsockReader implements ContentReader {
     if (!guest.read(low, high, header)) return undefined;
     const packet = headerOf(header);
     const whole = new Uint8Array(HEADER_BYTES + Math.min(packet.len, this.mostPayloadBytes));
-    if (!isPlausible(packet) || !guest.read(low, high, whole)) return undefined;
+    if (!this.#isPlausible(packet) || !guest.read(low, high, whole)) return undefined;
     return this.#shown(header, whole.subarray(HEADER_BYTES));
+  }
+
+  /**
+   * Whether bytes that may be anything are a header: the numbers in it exist, and it is the guest that sends or gets it. A
+   * page that was given back may hold a packet of the other direction by now.
+   */
+  #isPlausible({ op, type, srcCid, srcCidHigh, dstCid, dstCidHigh }: PacketHeader): boolean {
+    if (op < Op.REQUEST || op > Op.CREDIT_REQUEST || (srcCidHigh | dstCidHigh) !== 0) return false;
+    if (type !== SocketType.STREAM && type !== SocketType.SEQPACKET) return false;
+    const guestCid = this.guestCid();
+    return guestCid === undefined || guestCid === BigInt(this.side === "readable" ? srcCid : dstCid);
   }
 
   #shown(header: Uint8Array, payload: Uint8Array): () => void {
@@ -79,12 +92,6 @@ function headerOf(bytes: Uint8Array): PacketHeader {
   const header = new PacketHeader();
   header.read(viewOf(bytes), 0);
   return header;
-}
-
-/** Whether bytes that may be anything are a header: the numbers in it exist. */
-function isPlausible({ op, type, srcCidHigh, dstCidHigh }: PacketHeader): boolean {
-  if (op < Op.REQUEST || op > Op.CREDIT_REQUEST || (srcCidHigh | dstCidHigh) !== 0) return false;
-  return type === SocketType.STREAM || type === SocketType.SEQPACKET;
 }
 
 /** Whether it is that of a packet of so many bytes. */
