@@ -21,7 +21,7 @@ export class DeviceThread implements DeviceRunner {
     this.#thread = new WorkerThread({
       script: new URL("./worker.js", import.meta.url),
       start,
-      guestCid: vms[0].config.guestCid,
+      guestCids: () => [...this.#vms.keys()],
       log,
       onMessage: (message) => this.#receive(message),
       stop: () => this.stopAll(),

@@ -25,7 +25,8 @@ export interface WorkerThreadOptions<Message> {
   /** What it is started with beside `CommonStart`. */
   readonly start: object;
   readonly transferList?: Transferable[];
-  readonly guestCid: number;
+  /** Those that it serves now. */
+  readonly guestCids: () => readonly number[];
   readonly log: Logger;
   /** Takes what else the thread posts. */
   onMessage?(message: Exclude<Message, CommonMessage>): void;
@@ -48,7 +49,7 @@ export class WorkerThread<Message extends { readonly kind: string }> {
   #wakeFd: number | undefined = createEventfd();
 
   constructor(options: WorkerThreadOptions<Message>) {
-    const { script, start, transferList, guestCid, log } = options;
+    const { script, start, transferList, guestCids, log } = options;
     const common: CommonStart = { logLevel: levelOf(log), wakeFd: this.#wakeFd as number };
     this.#worker = new Worker(script, {
       workerData: { ...start, ...common },
@@ -67,8 +68,10 @@ export class WorkerThread<Message extends { readonly kind: string }> {
     });
     this.ended = new Promise((resolve, reject) => {
       this.#worker.on("error", (error: Error) => {
-        const message = `the device's thread failed: ${error.stack ?? String(error)}`;
-        log.log({ event: "internal-error", vm: guestCid, message });
+        const cids = guestCids();
+        const shared = cids.length > 1 ? `, which VMs ${cids.join(", ")} share,` : "";
+        const message = `the device's thread${shared} failed: ${error.stack ?? String(error)}`;
+        for (const vm of cids) log.log({ event: "internal-error", vm, message });
         reject(error);
       });
       this.#worker.on("exit", () => {
@@ -80,6 +83,7 @@ export class WorkerThread<Message extends { readonly kind: string }> {
       });
     });
     this.ready = Promise.race([started, this.ended]);
+    this.ready.catch(() => {});
     this.ended.catch(() => {});
     running.add(options);
   }

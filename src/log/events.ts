@@ -175,7 +175,7 @@ export const EVENTS = {
   },
   "internal-error": {
     level: "error",
-    text: "An assertion of bit33 itself failed. The device in which it happened is stopped and the others go on. Please report it with the record's fields.",
+    text: "An assertion of bit33 itself failed. The device in which it happened is stopped and the others go on, except siblings, which share a thread: there is a record for each of them. Please report it with the record's fields.",
   },
   "cid-limit": {
     level: "warn",

@@ -33,7 +33,7 @@ export class LibraryThread {
       script: new URL("./library-worker.js", import.meta.url),
       start,
       transferList: [port2],
-      guestCid: config.guestCid,
+      guestCids: () => [config.guestCid],
       log,
       stop: () => this.stop(),
     });
