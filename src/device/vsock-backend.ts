@@ -308,8 +308,10 @@ export class VsockBackend implements BackendDevice, GuestDoor {
 
   /** A sibling's burst has come, of which only what is taken at once needs no copy: before this device's own turn. */
   deliver(): void {
-    if (this.#receive !== undefined && !this.#starved && this.#transportReset === "none")
-      this.#pump(this.#receive);
+    if (this.#receive === undefined || this.#starved) return;
+    if (this.#transportReset === "none") this.#pump(this.#receive);
+    // Whether packets have to wait for the driver's event queue, its own turn knows.
+    else this.loop.requestTurn();
   }
 
   /** After the events of a wake-up: guest to host first, as it may make answers due. */
