@@ -13,6 +13,7 @@ import { RING_STOP_CASES } from "./rings-stop.js";
 import { SEQPACKET_CASES } from "./seqpacket.js";
 import { SESSION_CASES } from "./session.js";
 import { SESSION_ERROR_CASES } from "./session-errors.js";
+import { STATE_CASES } from "./state.js";
 import { TRANSLATION_CASES } from "./translation.js";
 import { TRANSLATION_LIMIT_CASES } from "./translation-limits.js";
 import { VOLUME_CASES } from "./volume.js";
@@ -33,6 +34,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...VSOCK_CASES,
   ...VOLUME_CASES,
   ...SEQPACKET_CASES,
+  ...STATE_CASES,
   ...HANDSHAKE_CASES,
   ...HOSTILE_CASES,
   ...HOSTILE_DATA_CASES,
