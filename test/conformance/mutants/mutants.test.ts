@@ -12,6 +12,9 @@ import { type TriedCase, tryBuild } from "./try-build.js";
 
 /** What a device with a small fault still does: one that is merely broken would be found by anything. */
 const STILL_WORKS = "session.works";
+const NOT_STARTED = /cannot be asked what it offers|ended at once/;
+/** A case about what must not happen waits a moment for it; on a busy machine a device may be later with its fault. */
+const ATTEMPTS = 3;
 /** As many at a time as the smallest machines have processors. */
 const AT_ONCE = 2;
 
@@ -62,20 +65,18 @@ describe("the conformance kit", { concurrency: AT_ONCE }, () => {
 
   for (const mutant of MUTANTS) {
     it(`notices a device that ${mutant.fault}`, async () => {
-      const results = await tried(mutant, [...mutant.cases, STILL_WORKS]);
-      const failed = results.filter(({ status }) => status === "failed");
-      for (const { id, detail } of failed)
-        assert.doesNotMatch(
-          detail,
-          /cannot be asked what it offers|ended at once/,
-          `${id}: it does not start`,
-        );
-      assert.deepEqual(
-        failed.map(({ id }) => id).sort(),
-        [...mutant.cases].sort(),
-        verdicts(results).join("\n"),
-      );
-      assert.equal(results.length, mutant.cases.length + 1, "every case was tried");
+      let unnoticed: readonly string[] = mutant.cases;
+      for (let attempt = 1; unnoticed.length > 0; attempt++) {
+        const results = await tried(mutant, [...unnoticed, STILL_WORKS]);
+        const shown = verdicts(results).join("\n");
+        assert.equal(results.length, unnoticed.length + 1, `every case is tried; ${shown}`);
+        const failed = results.filter(({ status }) => status === "failed");
+        for (const { detail } of failed) assert.doesNotMatch(detail, NOT_STARTED, shown);
+        const ids = failed.map(({ id }) => id);
+        assert.ok(!ids.includes(STILL_WORKS), shown);
+        unnoticed = unnoticed.filter((id) => !ids.includes(id));
+        assert.ok(unnoticed.length === 0 || attempt < ATTEMPTS, shown);
+      }
     });
   }
 });
