@@ -377,4 +377,36 @@ describe("wrong options", () => {
     await assert.rejects(createVsockDevice({ socketPath: nowhere }), where("socketPath"));
     assert.deepEqual(readdirSync(folder), []);
   });
+
+  it("are named where no compiler has looked: no such option, or a value of another kind", async () => {
+    const socketPath = join(folder, "vm3.sock");
+    const refuses = async (wrong: object, expected: string, says: RegExp): Promise<void> => {
+      // As a program in JavaScript calls it.
+      const attempt: Promise<unknown> = Reflect.apply(createVsockDevice, undefined, [
+        { socketPath, ...wrong },
+      ]);
+      await assert.rejects(attempt, (error) => where(expected)(error) && says.test(String(error)));
+    };
+    await assert.rejects(Reflect.apply(createVsockDevice, undefined, []), where("options"));
+    await refuses({ maxConections: 5 }, "maxConections", /did you mean maxConnections\?/);
+    await refuses({ groups: ["a"] }, "groups", /no such option/);
+    await refuses({ toString: 1 }, "toString", /no such option/);
+    await refuses({ iotlb: "ON" }, "iotlb", /'ON' cannot be used; give auto, on, off, explicit/);
+    await refuses({ accessPlatform: "off" }, "accessPlatform", /give a boolean/);
+    await refuses({ maxConnections: "5" }, "maxConnections", /give a number/);
+    await refuses({ udsPath: 5 }, "udsPath", /give a string/);
+    await refuses({ log: 5 }, "log", /give a function/);
+    await refuses({ logLevel: "loud" }, "logLevel", /give error, warn, info, debug/);
+    await refuses({ udsMode: 70_000 }, "udsMode", /no mode/);
+    await refuses({ udsGroup: -1 }, "udsGroup", /no group/);
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  it("are totals of buffers and probations out of their ranges, and others are taken", async () => {
+    const socketPath = join(folder, "vm3.sock");
+    await assert.rejects(createVsockDevice({ socketPath, totalBufferBytes: 1 }), where("totalBufferBytes"));
+    await assert.rejects(createVsockDevice({ socketPath, probationMs: -1 }), where("probationMs"));
+    const device = await createVsockDevice({ socketPath, totalBufferBytes: 1 << 20, probationMs: 10 });
+    await device.close();
+  });
 });

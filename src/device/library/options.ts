@@ -2,11 +2,13 @@
  * The options of `createVsockDevice`, and how they become the configuration that the command line's options become too:
  * the same rules are checked, and each mistake is named by its option.
  */
+import { inspect } from "node:util";
 import { ConfigError } from "../../config/errors.js";
+import { didYouMean } from "../../config/suggest.js";
 import { createLogger, type Logger, silentLogger } from "../../log/logger.js";
-import type { LogLevel, LogRecord } from "../../log/record.js";
+import { LOG_LEVELS, type LogLevel, type LogRecord } from "../../log/record.js";
 import { checkVmConfigs } from "../config/check.js";
-import { type IotlbChoice, type VmConfig, vmConfig } from "../config/vm-config.js";
+import { IOTLB_CHOICES, type IotlbChoice, type VmConfig, vmConfig } from "../config/vm-config.js";
 
 /** What a device is started with: `socketPath` or `fd`, and whatever shall differ from its default. */
 export interface VsockDeviceOptions {
@@ -39,6 +41,10 @@ export interface VsockDeviceOptions {
   readonly queueSize?: number;
   /** Connections that the guest may have at once, 1 to 65536. Default 4096. */
   readonly maxConnections?: number;
+  /** Bytes that all connections together may have in flight from the guest (docs/limits.md). */
+  readonly totalBufferBytes?: number;
+  /** Milliseconds that `iotlb: "auto"` waits for a first IOTLB message where addresses do not decide. Default 50. */
+  readonly probationMs?: number;
   /** Milliseconds that a connection may take to be established, in either direction. Default 2000. */
   readonly connectTimeoutMs?: number;
   /** Milliseconds that a program at `udsPath` may take to send its CONNECT line. Default 10000. */
@@ -51,9 +57,58 @@ export interface VsockDeviceOptions {
   readonly logLevel?: LogLevel;
 }
 
+/** Of each option what kind of value it takes, or which ones: programs in JavaScript have no compiler to tell them. */
+const TAKES: Readonly<
+  Record<keyof VsockDeviceOptions, "string" | "number" | "boolean" | "function" | readonly string[]>
+> = {
+  socketPath: "string",
+  fd: "number",
+  guestCid: "number",
+  udsPath: "string",
+  udsMode: "number",
+  udsGroup: "number",
+  iotlb: IOTLB_CHOICES,
+  accessPlatform: "boolean",
+  txBufferBytes: "number",
+  queueSize: "number",
+  maxConnections: "number",
+  totalBufferBytes: "number",
+  probationMs: "number",
+  connectTimeoutMs: "number",
+  handshakeTimeoutMs: "number",
+  shutdownTimeoutMs: "number",
+  log: "function",
+  logLevel: LOG_LEVELS,
+};
+
+/** A name that is none, or a value of another kind, is a mistake that would otherwise show much later, or never. */
+function checkKinds(options: unknown): asserts options is VsockDeviceOptions {
+  if (typeof options !== "object" || options === null)
+    throw new ConfigError("value-missing", "options", "give an object with socketPath, or fd");
+  for (const [name, value] of Object.entries(options)) {
+    const takes = Object.hasOwn(TAKES, name) ? TAKES[name as keyof VsockDeviceOptions] : undefined;
+    if (takes === undefined)
+      throw new ConfigError(
+        "key-unknown",
+        name,
+        `there is no such option${didYouMean(name, Object.keys(TAKES))}`,
+      );
+    if (value === undefined) continue;
+    if (typeof takes === "string" ? typeof value === takes : takes.includes(value)) continue;
+    const wanted = typeof takes === "string" ? `a ${takes}` : takes.join(", ");
+    throw new ConfigError("value-malformed", name, `${inspect(value)} cannot be used; give ${wanted}`);
+  }
+}
+
 /** The configuration that the options describe; throws a ConfigError whose `where` is the option's name. */
 export function configOf(options: VsockDeviceOptions): VmConfig {
+  checkKinds(options);
   const { fd, log: _, logLevel: __, socketPath, udsPath, ...given } = options;
+  const { udsMode = 0, udsGroup = 0 } = options;
+  if (!Number.isInteger(udsMode) || udsMode < 0 || udsMode > 0o777)
+    throw new ConfigError("value-malformed", "udsMode", `${udsMode} is no mode; give bits such as 0o660`);
+  if (!Number.isInteger(udsGroup) || udsGroup < 0)
+    throw new ConfigError("value-malformed", "udsGroup", `${udsGroup} is no group; give its number`);
   const settings = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   // Without udsPath nobody looks at the field: no socket is made.
   // Only Unix sockets keep message boundaries, a net.Socket does not.
