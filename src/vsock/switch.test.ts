@@ -340,6 +340,11 @@ describe("the limit of connections", () => {
     assert.deepEqual(rig.heard(), ["RST", "RST", "RST"]);
     assert.equal(rig.events.filter((event) => event === "connection-limit").length, 1);
     assert.equal(rig.endpoints.accepted.length, 3);
+    const { refusedBy, resetsBy } = rig.vsock.counters;
+    assert.deepEqual([refusedBy.limit, resetsBy.stray], [3, 0], "refused, and not stray as well");
+    rig.guest({ op: Op.RW, srcPort: 7 });
+    assert.equal(resetsBy.stray, 1);
+    assert.deepEqual(rig.heard(), ["RST"]);
     rig.guest({ op: Op.RST, srcPort: 2 });
     rig.guestConnects({ srcPort: 4 });
   });

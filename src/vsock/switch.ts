@@ -198,19 +198,19 @@ export class VsockSwitch implements SiblingOwner {
     // virtio 1.4, 5.10.6.4.2: the device must answer an unknown type with a reset.
     if (header.type !== SocketType.STREAM && !(header.type === SocketType.SEQPACKET && this.seqpacket)) {
       this.#stray("packet-refused", "answered with a reset: sockets of that type are not offered", header);
-      this.#answerReset(header);
+      this.#answerStray(header);
       return;
     }
     const connection = this.#table.find(header.dstPort, header.srcPort);
     if (connection === undefined) {
       if (header.op === Op.REQUEST) this.#request(header);
-      else this.#answerReset(header);
+      else this.#answerStray(header);
       return;
     }
     // As Linux does: the packet is answered, and the connection that has these ports goes on.
     if (connection.type !== header.type) {
       this.#stray("packet-refused", "answered with a reset: the connection is of another type", header);
-      this.#answerReset(header);
+      this.#answerStray(header);
       return;
     }
     if (connection.sendCredit.update(header.bufAlloc, header.fwdCnt) && connection.wantsRead)
@@ -251,7 +251,7 @@ export class VsockSwitch implements SiblingOwner {
    */
   refuseReplay(header: PacketHeader): void {
     this.counters.fromGuestPackets++;
-    if (header.srcCid === this.#guestCid && header.srcCidHigh === 0) this.#answerReset(header);
+    if (header.srcCid === this.#guestCid && header.srcCidHigh === 0) this.#answerStray(header);
   }
 
   #messagePart(connection: Connection, { len, flags }: PacketHeader, packet: SegmentList): void {
@@ -326,11 +326,15 @@ export class VsockSwitch implements SiblingOwner {
     if (this.#log.passes("warn")) this.#log.log({ event, message: `${what}: ${describePacket(header)}` });
   }
 
-  /** Answers a packet with a reset, except a reset: two ends that both forgot would go on for ever. */
-  #answerReset(header: PacketHeader): void {
+  /** Answers a packet that nobody here expects with a reset, except a reset: two ends that both forgot would go on for ever. */
+  #answerStray(header: PacketHeader): void {
     if (header.op === Op.RST) return;
-    this.counters.resets++;
     this.counters.resetsBy.stray++;
+    this.#answerReset(header);
+  }
+
+  #answerReset(header: PacketHeader): void {
+    this.counters.resets++;
     this.#resets.push(header.dstCid, header.dstPort, header.srcPort, header.type);
     if (header.dstCidHigh === 0)
       this.journal?.add(header.dstCid, header.dstPort, header.srcPort, header.type);
@@ -520,7 +524,7 @@ export class VsockSwitch implements SiblingOwner {
         "answered with a reset: the destination is neither the host nor a sibling",
         header,
       );
-      this.#answerReset(header);
+      this.#answerStray(header);
       return;
     }
     const connection = table.find(header.dstPort, header.srcPort);
@@ -531,7 +535,7 @@ export class VsockSwitch implements SiblingOwner {
       if (header.op === Op.RW) this.#payload(connection, header, packet);
       else this.#control(connection, header);
     } else if (connection === undefined && header.op === Op.REQUEST) this.#requestSibling(header);
-    else this.#answerReset(header);
+    else this.#answerStray(header);
   }
 
   /** The connections with the sibling that the packet is for; undefined if there is no such sibling. */

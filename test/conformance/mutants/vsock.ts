@@ -67,7 +67,7 @@ export const VSOCK_MUTANTS: readonly Mutant[] = [
     name: "stray-unanswered",
     fault: "does not answer data of a connection that there is not",
     file: SWITCH,
-    find: "this.#request(header);\n            else\n                this.#answerReset(header);",
+    find: "this.#request(header);\n            else\n                this.#answerStray(header);",
     replace: "this.#request(header);",
     cases: ["vsock.unknown-connection"],
   },
