@@ -8,6 +8,7 @@ import { END_OF_MESSAGES, peekMessage } from "../linux/seqpacket.js";
 import { acceptUnix, connectUnix, createSocket, listenUnix, SOCK_SEQPACKET } from "../linux/unix-socket.js";
 import { createLogger } from "../log/logger.js";
 import type { LogRecord } from "../log/record.js";
+import { LONGEST_LINE_BYTES } from "./handshake.js";
 import { MessageEnd, Op, SocketType } from "./header.js";
 import { HybridEndpoints } from "./hybrid-endpoints.js";
 import { HybridListener } from "./hybrid-listener.js";
@@ -101,6 +102,20 @@ describe("the seqpacket listener", () => {
       assert.deepEqual(rig.heard(), ["RW 5 EOM"]);
       rig.guest({ type, srcPort: 80, dstPort: hostPort, op: Op.RW, flags: MessageEnd.EOM }, "world");
       assert.equal(`${host.read()}`, "world");
+      close(host);
+      rig.take();
+    }
+  });
+
+  it("takes a line that fills the longest message, with its end or without", () => {
+    for (const line of [
+      `${"CONNECT 80".padEnd(LONGEST_LINE_BYTES - 1)}\n`,
+      "CONNECT 80".padEnd(LONGEST_LINE_BYTES),
+    ]) {
+      const host = client(line, "behind");
+      const hostPort = accept();
+      assert.equal(`${host.read()}`, `OK ${hostPort}\n`);
+      assert.deepEqual(rig.heard(), ["RW 6 EOM"]);
       close(host);
       rig.take();
     }

@@ -14,10 +14,10 @@ type Naive = { readonly port: number; readonly lineBytes: number } | "incomplete
 
 const LINE = /^[ \t\v\f\r]*connect[ \t\v\f\r]+(\d{1,10})[ \t\v\f\r]*$/i;
 
-/** The line at the start of what has come. */
-function naive(text: string): Naive {
-  const end = text.slice(0, LONGEST_LINE_BYTES).indexOf("\n");
-  if (end < 0) return text.length < LONGEST_LINE_BYTES ? "incomplete" : "invalid";
+/** The line at the start of what has come, if it ends within `mostBytes`. */
+function naive(text: string, mostBytes = LONGEST_LINE_BYTES): Naive {
+  const end = text.slice(0, mostBytes).indexOf("\n");
+  if (end < 0) return text.length < mostBytes ? "incomplete" : "invalid";
   const port = Number(LINE.exec(text.slice(0, end))?.[1] ?? -1);
   return port >= 0 && port < 0xffff_ffff ? { port, lineBytes: end + 1 } : "invalid";
 }
@@ -59,7 +59,8 @@ function messages(text: Buffer): void {
     const line = readLineMessage(ours);
     const whole = text.toString("latin1");
     const ended = whole.endsWith("\n") ? whole : `${whole}\n`;
-    const expected = naive(ended);
+    // What may be so long is the message as it was sent: an end that was left out does not count.
+    const expected = naive(ended, ended.length);
     const isOne = typeof expected === "object" && expected.lineBytes === ended.length;
     const fits = text.length <= LONGEST_LINE_BYTES;
     assertSame(line, isOne && fits ? expected : "invalid", JSON.stringify(whole));
