@@ -32,11 +32,17 @@ export class HostMessages {
 
   /** Through the device to a port of the guest: the handshake on `<uds-path>_seqpacket`. */
   static async connect(udsPath: string, port: number): Promise<HostMessages> {
+    const messages = await HostMessages.ask(udsPath, port);
+    assert.match(String(await messages.receive()), /^OK \d+\n$/);
+    return messages;
+  }
+
+  /** The first half of the handshake: the answer is still to come. */
+  static async ask(udsPath: string, port: number): Promise<HostMessages> {
     const fd = createSocket(SOCK_SEQPACKET);
     assert.equal(connectUnix(fd, `${udsPath}_seqpacket`), 0, "connecting to the device");
     const messages = new HostMessages(fd);
     await messages.send(Buffer.from(`CONNECT ${port}`));
-    assert.match(String(await messages.receive()), /^OK \d+\n$/);
     return messages;
   }
 

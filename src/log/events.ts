@@ -41,6 +41,10 @@ export const EVENTS = {
     level: "info",
     text: "A VMM connected to the vhost-user socket. Everything negotiated before belongs to an earlier session and is forgotten.",
   },
+  "session-restart": {
+    level: "info",
+    text: "SET_OWNER came a second time over one connection: the VMM has another device behind it now. QEMU does so when its device is unplugged and plugged in again. Memory, rings, features and the guest's connections of before are forgotten, as at a new session.",
+  },
   "session-end": {
     level: "info",
     text: "The vhost-user connection is over, with the reason: the VMM closed it, or the device closed it after the event logged just before. The device goes on listening for the next one.",

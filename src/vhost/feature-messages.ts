@@ -69,7 +69,10 @@ export const setProtocolFeatures = taking("u64", (session, { value }) => {
 /** How many queues there are; a front-end uses as many of them as it likes. */
 export const getQueueNum: Handler = (session) => replyU64(BigInt(session.rings.all.length));
 
-export const setOwner: Handler = () => DONE;
+export const setOwner: Handler = (session) => {
+  session.takeOwner();
+  return DONE;
+};
 
 /** Deprecated; "back-ends … should either ignore this message, or use it to disable all rings." We disable. */
 export const resetOwner: Handler = (session) => {

@@ -86,6 +86,7 @@ export class SessionCore {
   #saidUnsealed = false;
   #transfer: StateTransfer | undefined;
   #inflight: InflightFile | undefined;
+  #hasOwner = false;
 
   constructor({ loop, device, policy, log, watcher }: SessionParts) {
     this.#loop = loop;
@@ -182,6 +183,23 @@ export class SessionCore {
     this.status = 0;
     this.#beginEpoch({ keepsMappings: false });
     this.device.reset();
+  }
+
+  /**
+   * SET_OWNER: "can be used on the back-end as a 'session start' flag", and has to be where it comes again. QEMU keeps the
+   * connection of a character device whose vsock device is unplugged and hands it to the next one that is plugged in,
+   * which adds the memory that this session has already. What that one has sent before its SET_OWNER stays: the protocol
+   * features and the channel.
+   */
+  takeOwner(): void {
+    if (this.#hasOwner) this.#startOver("SET_OWNER came again: another device of the front-end begins");
+    this.#hasOwner = true;
+  }
+
+  #startOver(why: string): void {
+    this.resetDevice(why);
+    this.#giveBack();
+    this.log.log({ event: "session-restart", message: why });
   }
 
   /** SET_INFLIGHT_FD, while no ring runs. */
@@ -294,8 +312,14 @@ export class SessionCore {
     this.#probation?.cancel();
     this.#probation = undefined;
     this.link.close();
+    this.#giveBack();
+  }
+
+  /** Lets go of what the front-end lent, the channel apart. No ring runs. */
+  #giveBack(): void {
     this.logging.close();
     this.#transfer?.close();
+    this.#transfer = undefined;
     this.device.useTable?.(new Uint32Array(0));
     this.#leaveInflight();
     for (const ring of this.rings.all) ring.closeDescriptors();

@@ -28,7 +28,17 @@ type Step =
   | { readonly do: "map" | "unmap"; readonly page: number }
   | { readonly do: "kick"; readonly index: number }
   | {
-      readonly do: "add" | "remove" | "table" | "reset" | "owner" | "status" | "channel" | "hang-up" | "turn";
+      readonly do:
+        | "add"
+        | "remove"
+        | "table"
+        | "reset"
+        | "owner"
+        | "new owner"
+        | "status"
+        | "channel"
+        | "hang-up"
+        | "turn";
     };
 
 const index = fc.nat(2);
@@ -63,6 +73,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       "table" as const,
       "reset" as const,
       "owner" as const,
+      "new owner" as const,
       "status" as const,
       "channel" as const,
       "hang-up" as const,
@@ -112,6 +123,8 @@ function perform(rig: Rig, todo: Step): unknown {
       return fe.resetDevice();
     case "owner":
       return fe.resetOwner();
+    case "new owner":
+      return fe.setOwner();
     case "status":
       return fe.setStatus(0);
     case "channel":

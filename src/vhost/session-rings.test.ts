@@ -331,6 +331,29 @@ test("RESET_OWNER disables all rings", () => {
   });
 });
 
+for (const dma of ["user-rings", "iova"] as const) {
+  test(`SET_OWNER that comes again begins anew, as QEMU does after an unplug, addresses ${dma}`, () => {
+    withRig({ iotlb: "auto" }, (rig) => {
+      const features = dma === "iova" ? WITH_BIT_33 : VERSION_1_AND_30;
+      const round = (text: string) => {
+        rig.connect();
+        rig.start(features, dma);
+        rig.send(1, text, dma);
+        assert.equal(rig.received(1).at(-1), text);
+      };
+      round("first");
+      rig.stop();
+      rig.fe.closeBackendChannel();
+      round("second");
+      // Also if the one before has not stopped its rings.
+      round("third");
+      assert.equal(rig.device.events.filter((event) => event === "reset").length, 2);
+      assert.equal(rig.log("session-restart").length, 2);
+      assert.deepEqual(rig.log("message-refused"), []);
+    });
+  });
+}
+
 test("a SET_FEATURES that changes bit 33 voids ring addresses", () => {
   withRig({}, (rig) => {
     started(rig);

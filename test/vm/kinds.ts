@@ -2,6 +2,7 @@
  * The kinds of guest that the whole list of checks runs in: data only. Each says how QEMU and the guest kernel are
  * started, and what must have been negotiated. What QEMU then sends is described in docs/testing.md.
  */
+import { F, VSOCK_F } from "../../src/virtio/index.js";
 import type { TranslationMode } from "./device.js";
 import type { KernelSeries } from "./paths.js";
 
@@ -22,6 +23,8 @@ export interface GuestKind {
   translation: TranslationMode;
   /** The guest's rings are packed ones. */
   packed?: boolean;
+  /** The features that QEMU is told not to hand on to the guest. */
+  withheld?: readonly number[];
   /** `bit33 inspect` stands between QEMU and the device. */
   inspected?: boolean;
   /** It follows the rings too. */
@@ -31,8 +34,11 @@ export interface GuestKind {
   /** The type of the IOMMU group of the device in the guest, if it is in one. */
   iommuDomain?: "DMA" | "DMA-FQ" | "identity";
   /** What is done to the guest, on top of the list of checks. */
-  events?: ("stop-cont" | "unbind-bind" | "reboot" | "hot-plug" | "bounce")[];
+  events?: ("stop-cont" | "unbind-bind" | "reboot" | "hot-plug" | "unplug" | "bounce")[];
 }
+
+/** Where a vsock device is that comes and goes with its slot. */
+export const slot = { bus: "port1", id: "plugged" } as const;
 
 const direct = { kernel: "6.12", accessPlatform: false, translation: "off" } as const;
 const platform = { kernel: "6.12", accessPlatform: true, vsockOptions: ",iommu_platform=on" } as const;
@@ -111,6 +117,29 @@ export const guestKinds: GuestKind[] = [
     append: "iommu.strict=1",
     reboots: true,
     events: ["reboot"],
+  }),
+  kind("no event index, no indirect descriptors", direct, {
+    vsockOptions: ",event_idx=off,indirect_desc=off",
+    withheld: [F.EVENT_IDX, F.INDIRECT_DESC],
+    profile: "plain",
+    events: ["stop-cont"],
+  }),
+  kind("packed rings, no event index, no indirect descriptors", direct, {
+    packed: true,
+    vsockOptions: ",packed=on,event_idx=off,indirect_desc=off",
+    withheld: [F.EVENT_IDX, F.INDIRECT_DESC],
+    profile: "plain",
+    events: ["stop-cont"],
+  }),
+  kind("no seqpacket", direct, {
+    vsockOptions: ",seqpacket=off",
+    withheld: [VSOCK_F.VSOCK_SEQPACKET],
+    profile: "plain",
+  }),
+  kind("device unplugged and plugged in", direct, {
+    devices: ["-device", `pcie-root-port,id=${slot.bus},chassis=1`],
+    vsockOptions: `,bus=${slot.bus},id=${slot.id}`,
+    events: ["unplug"],
   }),
   kind("5 GiB", direct, { memoryMiB: 5120 }),
   kind("memory hot-plug", direct, {

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { allowMessages } from "../../src/linux/seqpacket.js";
+import { VSOCK_F } from "../../src/virtio/index.js";
 import { HostMessages } from "../host-messages.js";
 import type { Check } from "./checks.js";
 import { Device } from "./device.js";
@@ -129,14 +130,31 @@ async function typesAreApart(lab: Lab): Promise<void> {
   await lab.guest.kill(job);
 }
 
-async function hasNone(lab: Lab): Promise<void> {
+/** `refused`: the call that the guest's kernel refuses. */
+async function hasNone(lab: Lab, refused: "socket" | "connect"): Promise<void> {
   const job = lab.guest.start("messages", "connect", lab.freshPort(), "first", "1", 1);
-  await assert.rejects(lab.guest.finish(job), /: socket: ESOCKTNOSUPPORT$/);
+  await assert.rejects(lab.guest.finish(job), new RegExp(`: ${refused}: ESOCKTNOSUPPORT$`));
 }
 
-export function messageChecks({ kernel }: GuestKind): Check[] {
+/** Whoever asks for a guest that did not negotiate VIRTIO_VSOCK_F_SEQPACKET is told at once. */
+async function hostIsRefused(lab: Lab): Promise<void> {
+  const host = await HostMessages.ask(lab.udsPath, lab.freshPort());
+  try {
+    assert.deepEqual(await host.receive(), Buffer.alloc(0), "the connection is closed without OK");
+  } finally {
+    host.close();
+  }
+}
+
+export function messageChecks({ kernel, withheld }: GuestKind): Check[] {
   // Since Linux 5.14.
-  if (kernel === "5.10") return [{ name: "the guest has no seqpacket sockets", run: hasNone }];
+  if (kernel === "5.10")
+    return [{ name: "the guest has no seqpacket sockets", run: (lab) => hasNone(lab, "socket") }];
+  if (withheld?.includes(VSOCK_F.VSOCK_SEQPACKET))
+    return [
+      { name: "a seqpacket connection of the guest is refused in it", run: (lab) => hasNone(lab, "connect") },
+      { name: "a seqpacket connection of the host is closed", run: hostIsRefused },
+    ];
   return [
     {
       name: "messages from the guest, then from the host, over the guest's connection",
@@ -148,7 +166,7 @@ export function messageChecks({ kernel }: GuestKind): Check[] {
     },
     {
       name: "a message longer than the device's buffer is refused in the guest",
-      // Before Linux 6.4 every error of a transport was ENOMEM ("vsock: return errors other than -ENOMEM to socket").
+      // Linux 6.1 makes ENOMEM of every error of its transport ("vsock: return errors other than -ENOMEM to socket" came later).
       run: (lab) => tooLongForHost(lab, kernel === "6.1" ? "ENOMEM" : "EMSGSIZE"),
     },
     { name: "a message longer than the guest's buffer resets the connection", run: tooLongForGuest },

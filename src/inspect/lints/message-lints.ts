@@ -261,6 +261,18 @@ export const MESSAGE_LINTS = {
       return { subject: payload.flags, text: `GET_CONFIG has flags ${payload.flags}` };
     },
   },
+  "owner-again": {
+    severity: "warning",
+    title: "SET_OWNER comes again in one session",
+    rule: 'vhost-user, VHOST_USER_SET_OWNER: sent "when a new connection is established", and a "session start" flag',
+    why:
+      "QEMU keeps the connection when a device is unplugged, and the next one that is plugged in begins anew over it, with " +
+      "memory that the back-end has already. libvhost-user keeps the old regions, handlers after rust-vmm's example " +
+      'refuse it ("already claimed"), the kernel\'s vhost answers EBUSY.',
+    todo: "In the back-end: forget memory, rings and features at the second SET_OWNER. In the front-end: connect anew.",
+    onMessage: (look) =>
+      look.model.isOwnerAgain(look.message) ? { text: "another device of the front-end begins" } : undefined,
+  },
   "reset-owner-used": {
     severity: "warning",
     title: "RESET_OWNER is used",

@@ -417,6 +417,10 @@ export const SESSIONS: Readonly<Record<LintId, { readonly wrong: Saying; readonl
     wrong: (t) => readsConfig(t, 1),
     right: (t) => readsConfig(t, 0),
   },
+  "owner-again": {
+    wrong: (t) => t.run().say(t.make.request("SET_OWNER")),
+    right: (t) => t.run(),
+  },
   "reset-owner-used": {
     wrong: (t) => t.begin().say(t.make.request("RESET_OWNER")),
     right: (t) => t.begin().say(t.make.request("RESET_DEVICE")),

@@ -59,6 +59,15 @@ export class RingModel {
     this.base = undefined;
     this.stoppedAt = undefined;
   }
+
+  /** A new owner's: nothing that was set is left. */
+  startOver(): void {
+    this.reset();
+    this.size = undefined;
+    this.addresses = undefined;
+    this.call = "none";
+    this.error = "none";
+  }
 }
 
 /** Bytes of a ring's three areas (VIRTIO, Split Virtqueues; Packed Virtqueues), and what each has to be a multiple of. */

@@ -121,6 +121,11 @@ export class SessionModel {
     return ring;
   }
 
+  /** SET_OWNER of another device that the front-end has put behind the same connection. To be asked before `apply`. */
+  isOwnerAgain({ name, isReply }: SessionMessage): boolean {
+    return name === "SET_OWNER" && !isReply && this.hasOwner;
+  }
+
   /** Called with the first message before anything judges it. Every front-end begins with one of these two. */
   begin({ name, isReply }: SessionMessage): void {
     // Whether the opening of a device was seen, its source says by a gap.
@@ -230,7 +235,7 @@ export class SessionModel {
   }
 
   #applyPlain(name: string): void {
-    if (name === "SET_OWNER") this.hasOwner = true;
+    if (name === "SET_OWNER") this.#takeOwner();
     else if (name === "VHOST_SCSI_SET_ENDPOINT" || name === "VHOST_SCSI_CLEAR_ENDPOINT") {
       for (const ring of this.rings.values()) ring.setRunning(name === "VHOST_SCSI_SET_ENDPOINT");
     } else if (name === "SET_BACKEND_REQ_FD") this.channel = "given";
@@ -241,6 +246,23 @@ export class SessionModel {
     } else if (name === "RESET_OWNER") {
       for (const ring of this.rings.values()) ring.isEnabled = false;
     }
+  }
+
+  #takeOwner(): void {
+    if (this.hasOwner) this.#startOver();
+    this.hasOwner = true;
+  }
+
+  /** What a session starts without: the new owner sends it anew. Its protocol features and its channel came before. */
+  #startOver(): void {
+    this.acknowledged = undefined;
+    this.acknowledgements = 0;
+    this.status = undefined;
+    this.logBaseGiven = false;
+    this.regions = [];
+    this.memoryGiven = false;
+    this.iotlb.clear();
+    for (const ring of this.rings.values()) ring.startOver();
   }
 
   #applyWord(name: string, value: bigint): void {

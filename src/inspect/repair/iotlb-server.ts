@@ -39,6 +39,7 @@ export class IotlbServer {
     if (channel === "backend") return this.#isMiss(message) ? this.#answer(message) : PASS;
     if (name === "IOTLB_MSG") return isReply ? this.#ownAnswer() : this.#stepBack();
     if (isReply) return PASS;
+    if (this.#model.isOwnerAgain(message)) this.#mapped = [];
     if (name === "SET_FEATURES" || name === "RESET_DEVICE") this.#forget(payload);
     if (name === "SET_MEM_TABLE") this.#unmap(this.#mapped);
     if (name === "REM_MEM_REG" && payload?.kind === "memRegion") {

@@ -295,6 +295,26 @@ describe("a session whose rings are followed", () => {
     other.close();
   });
 
+  it("begins anew with a second owner, whose memory is at the addresses of the first one's", () => {
+    const own = () => say(make.request("SET_OWNER"));
+    own();
+    run();
+    memory.send(GPA, 1);
+    own();
+    assert.deepEqual(ports, [1]);
+    const other = new Memory();
+    say(make.request("ADD_MEM_REG", { kind: "memRegion", region: REGION }, { fds: 1 }), other.fd);
+    state("SET_VRING_NUM", SIZE);
+    state("SET_VRING_BASE", 0);
+    address(UVA);
+    giveKick();
+    other.send(GPA, 2);
+    session.look();
+    assert.deepEqual(ports, [1, 2]);
+    assert.deepEqual(remarks, []);
+    other.close();
+  });
+
   it("has its eventfds watched, and nothing taken from them", () => {
     run();
     memory.send(GPA, 1);

@@ -73,6 +73,7 @@ export class FollowedSession {
     try {
       const message = messageOf(frame);
       if (isTakingAway(message)) this.look();
+      if (this.#model.isOwnerAgain(message)) this.#startOver();
       this.#model.apply(message, undefined);
       if (message.isReply) this.#applyReply(message);
       else if (message.channel === "main") this.#applyRequest(message, fds, kept);
@@ -113,6 +114,12 @@ export class FollowedSession {
     else if (name === "RESET_DEVICE") for (const ring of this.#rings.values()) ring.stop();
     else if (name === "POSTCOPY_ADVISE") this.#isPostcopy = true;
     else if (name === "POSTCOPY_END") this.#isPostcopy = false;
+  }
+
+  #startOver(): void {
+    for (const ring of this.#rings.values()) ring.stop();
+    this.#iotlb.clear();
+    this.#memory.clear();
   }
 
   #replaceMemory(regions: readonly MemRegion[], fds: readonly number[], kept: Set<number>): void {
