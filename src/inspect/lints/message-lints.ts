@@ -262,7 +262,7 @@ export const MESSAGE_LINTS = {
     },
   },
   "owner-again": {
-    severity: "warning",
+    severity: "info",
     title: "SET_OWNER comes again in one session",
     rule: 'vhost-user, VHOST_USER_SET_OWNER: sent "when a new connection is established", and a "session start" flag',
     why:
