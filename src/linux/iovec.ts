@@ -1,8 +1,10 @@
 /**
- * An array of `struct iovec` in mapped memory, filled with host addresses and passed to readv and writev.
+ * An array of `struct iovec` in mapped memory, filled with host addresses and passed to readv, writev and recvmsg.
  * Hot path: nothing here allocates after construction.
  *
  *     struct iovec { void *iov_base; size_t iov_len; };   16 bytes
+ *     struct msghdr { void *name; socklen_t namelen; struct iovec *iov; size_t iovlen;
+ *                     void *control; size_t controllen; int flags; };                      56 bytes
  */
 import { orErrno } from "./errors.js";
 import { libcCalls } from "./libc.js";
@@ -11,7 +13,12 @@ import { Scratch } from "./scratch.js";
 /** The kernel's limit for one call (UIO_MAXIOV, include/uapi/linux/uio.h). */
 export const MOST_IOVECS = 1024;
 const IOVEC_BYTES = 16;
-const IOVEC_WORDS = 4;
+const WORD_BYTES = 4;
+const IOVEC_WORDS = IOVEC_BYTES / WORD_BYTES;
+const MSGHDR_BYTES = 56;
+/** Of a `struct msghdr`, in words. */
+const MSGHDR = { iov: 4, iovlen: 6, flags: 12 } as const;
+const MSG_CTRUNC = 0x8;
 const TWO_TO_32 = 2 ** 32;
 
 /** Takes an address from one function to the next: V8 boxes it as an argument of any call that it does not inline. */
@@ -24,10 +31,19 @@ export class IovecList {
   totalBytes = 0;
   readonly #memory: Scratch;
   readonly #words: Uint32Array;
+  /** Behind the entries, in words: a `struct msghdr` without a name and without room for control messages. */
+  readonly #msghdr: number;
+  /** A field of the class: out of an object literal V8 would box it for each call. */
+  readonly #msghdrAddress: number;
 
   constructor(readonly capacity: number = MOST_IOVECS) {
-    this.#memory = new Scratch(capacity * IOVEC_BYTES);
+    this.#memory = new Scratch(capacity * IOVEC_BYTES + MSGHDR_BYTES);
     this.#words = this.#memory.u32;
+    const { address } = this.#memory;
+    this.#msghdr = capacity * IOVEC_WORDS;
+    this.#msghdrAddress = address + this.#msghdr * WORD_BYTES;
+    this.#words[this.#msghdr + MSGHDR.iov] = address >>> 0;
+    this.#words[this.#msghdr + MSGHDR.iov + 1] = address / TWO_TO_32;
   }
 
   /** Gives the memory back; the list is not used any more. */
@@ -80,5 +96,19 @@ export class IovecList {
   /** Fills the entries from `fd`: the number of bytes read, 0 at end of file, or `-errno`. */
   readFrom(fd: number): number {
     return orErrno(libcCalls.readv(fd, this.#memory.address, this.count));
+  }
+
+  /** As `readFrom`, of a socket; descriptors that came along are closed by the kernel, and `endedAtDescriptors` says so. */
+  receiveFrom(fd: number): number {
+    this.#words[this.#msghdr + MSGHDR.iovlen] = this.count;
+    return orErrno(libcCalls.recvmsg(fd, this.#msghdrAddress, 0));
+  }
+
+  /**
+   * The latest `receiveFrom` took descriptors (unix(7), SCM_RIGHTS): Linux ends a read of a stream there, however much
+   * waits behind them.
+   */
+  get endedAtDescriptors(): boolean {
+    return (this.#words[this.#msghdr + MSGHDR.flags] & MSG_CTRUNC) !== 0;
   }
 }

@@ -18,6 +18,7 @@ import {
   unmap,
   view,
 } from "./mapping.js";
+import { sendMessage } from "./message-socket.js";
 import { Scratch } from "./scratch.js";
 import { setSendBuffer, socketPair } from "./unix-socket.js";
 
@@ -172,6 +173,34 @@ describe("lists of iovecs", () => {
     closeSync(a);
     assert.equal(list.readFrom(b), 0);
     assert.equal(list.writeTo(b), -errno.EPIPE);
+    closeSync(b);
+  });
+
+  it("receive from a socket as they read, and say where descriptors ended it", () => {
+    const [a, b] = socketPair();
+    const memory = new Scratch(16);
+    const list = new IovecList(3);
+    list.push(memory.address + 8, 4);
+    list.push(memory.address, 4);
+    const received = (): string | number => {
+      memory.bytes.fill(0x2e);
+      const result = list.receiveFrom(b);
+      return result < 0
+        ? result
+        : `${result} ${Buffer.from(memory.bytes.subarray(0, 16))} ${list.endedAtDescriptors}`;
+    };
+    const bytes = Buffer.from("abcdef");
+    sendMessage(a, bytes);
+    assert.equal(received(), "6 ef......abcd.... false");
+    sendMessage(a, bytes, [a, b]);
+    sendMessage(a, Buffer.from("gh"));
+    const before = readdirSync("/proc/self/fd").length;
+    assert.equal(received(), "6 ef......abcd.... true");
+    assert.equal(received(), "2 ........gh...... false");
+    assert.equal(readdirSync("/proc/self/fd").length, before, "a descriptor came in");
+    assert.equal(received(), -errno.EAGAIN);
+    closeSync(a);
+    assert.equal(received(), "0 ................ false");
     closeSync(b);
   });
 });

@@ -203,7 +203,7 @@ export class ReceivePump {
     return end !== "starved";
   }
 
-  /** One readv into the buffers taken, then their headers. */
+  /** One recvmsg into the buffers taken, then their headers. */
   #read(ring: ReceiveRing, buffers: number, connection: Connection, credit: number): void {
     const iovecs = this.#iovecs;
     iovecs.clear();
@@ -218,7 +218,7 @@ export class ReceivePump {
       this.#returnEmptyBuffer(ring, connection);
       return;
     }
-    const result = iovecs.readFrom(connection.fd);
+    const result = iovecs.receiveFrom(connection.fd);
     if (result <= 0) {
       if (result !== -errno.EINTR) connection.readEnded(result);
       return;
@@ -228,7 +228,7 @@ export class ReceivePump {
     } else {
       connection.readBytes = Math.max(FIRST_READ_BYTES, result);
       // The socket is drained: a new edge will tell of more. Unless its end is due, of which the edge has been seen.
-      if (!connection.ending) connection.readable = false;
+      if (!connection.ending && !iovecs.endedAtDescriptors) connection.readable = false;
     }
     this.#bytesLeft -= result;
     this.#complete(ring, connection, result);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { sendMessage } from "../linux/message-socket.js";
 import { SendCredit } from "./credit.js";
 import { Op, Shutdown } from "./header.js";
 import { BURST_BYTES, DEFAULT_LIMITS } from "./limits.js";
@@ -288,6 +289,17 @@ describe("data for the guest", () => {
     const packets = rig.take();
     assert.equal(Buffer.concat(packets.map(({ payload }) => payload)).toString(), text);
     for (const { header } of packets) assert.equal(header.op, header.len === 0 ? Op.CREDIT_UPDATE : Op.RW);
+  });
+
+  it("does not stop where the host program passes descriptors, which go nowhere", () => {
+    const host = rig.guestConnects();
+    const before = openDescriptors();
+    sendMessage(host.fd, Buffer.from("one "), [host.fd]);
+    sendMessage(host.fd, Buffer.from("two "), [host.fd, host.fd]);
+    host.write("three");
+    rig.settle();
+    assert.equal(Buffer.concat(rig.take().map(({ payload }) => payload)).toString(), "one two three");
+    assert.equal(openDescriptors(), before);
   });
 
   it("waits for credit, is sent as it comes, and never exceeds it", () => {
