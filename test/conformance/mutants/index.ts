@@ -2,6 +2,7 @@
 import type { Mutant } from "./mutant.js";
 import { RING_MUTANTS } from "./rings.js";
 import { SESSION_MUTANTS } from "./session.js";
+import { STATE_MUTANTS } from "./state.js";
 import { TRANSLATION_MUTANTS } from "./translation.js";
 import { VSOCK_MUTANTS } from "./vsock.js";
 
@@ -10,4 +11,5 @@ export const MUTANTS: readonly Mutant[] = [
   ...RING_MUTANTS,
   ...TRANSLATION_MUTANTS,
   ...VSOCK_MUTANTS,
+  ...STATE_MUTANTS,
 ];

@@ -1,6 +1,6 @@
 /**
  * `node build/test/conformance/mutants/survey.js [NAME…]`: runs every case against each mutant, or those named, and prints
- * which fail. For whoever adds a mutant, or wonders what a case is good for; takes a minute or two a mutant.
+ * which fail. For whoever adds a mutant, or wonders what a case is good for; takes a few minutes a mutant.
  */
 import { MUTANTS } from "./index.js";
 import { copyBuild } from "./mutant.js";
