@@ -1,5 +1,6 @@
 /** Running `bit33 serve` as an operator does: metrics, the control socket, one process a VM. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { describe, it, type TestContext } from "node:test";
@@ -77,6 +78,60 @@ describe("bit33 serve --metrics", { timeout: SERVE_TIMEOUT_MS }, () => {
     const page = await samples(String(url));
     assert.equal(page.get('bit33_connections_refused_total{vm="3",reason="host"}'), 1);
     assert.equal(page.get('bit33_connections{vm="3"}'), 0);
+  });
+
+  it("counts what goes through the IOTLB of a guest behind a vIOMMU", async (t) => {
+    const rig = await started(t, [3, 4], "--metrics", "127.0.0.1:0");
+    const { url } = await rig.logged("metrics-served");
+    await rig.exchange(rig.boot(3, { kind: "viommu" }), 3, 300_000);
+    await rig.exchange(rig.boot(4), 4, 1000);
+    const page = await samples(String(url));
+    assert.equal(page.get('bit33_translation_mode{vm="3",mode="on"}'), 1);
+    for (const what of ["hits", "misses", "updates", "invalidations"]) {
+      const name = `bit33_iotlb_${what}_total`;
+      assert.ok((page.get(`${name}{vm="3"}`) ?? 0) > 0, name);
+      assert.equal(page.get(`${name}{vm="4"}`), 0, name);
+    }
+  });
+
+  it("counts resets by who cut the connection short, and waits for a guest's credit", async (t) => {
+    const rig = await started(t, [3], "--metrics", "127.0.0.1:0");
+    const { url } = await rig.logged("metrics-served");
+    const { driver } = rig.boot(3);
+    const listener = driver.listen(80);
+    const count = async (name: string) => (await samples(String(url))).get(`bit33_${name}`);
+    const untilCounted = (name: string, expected: number) =>
+      rig.until(async () => (await count(name)) === expected, `${name} ${expected}`);
+    const joined = async () => {
+      const host = createConnection(rig.path("vm3.vsock"), () => host.write("CONNECT 80\n"));
+      host.on("error", () => {});
+      const guest = await listener.accept();
+      await once(host, "data");
+      return { host, guest };
+    };
+
+    const stalled = await joined();
+    assert.equal(await count('credit_stalls_total{vm="3"}'), 0);
+    // The guest reads nothing, and its buffer is smaller.
+    stalled.host.write(noise(1_000_000));
+    await untilCounted('credit_stalls_total{vm="3"}', 1);
+    assert.equal(await count('resets_total{vm="3",reason="guest"}'), 0);
+    stalled.guest.reset();
+    await untilCounted('resets_total{vm="3",reason="guest"}', 1);
+
+    const unread = await joined();
+    unread.host.pause();
+    // More than node reads ahead, so that some is left in the socket.
+    const cut = assert.rejects(unread.guest.write(noise(1_000_000)));
+    await rig.until(
+      async () => ((await count('bytes_total{vm="3",direction="from_guest"}')) ?? 0) > 200_000,
+      "the bytes",
+    );
+    assert.equal(await count('resets_total{vm="3",reason="host"}'), 0);
+    unread.host.destroy();
+    await cut;
+    await untilCounted('resets_total{vm="3",reason="host"}', 1);
+    assert.equal(await count('resets_total{vm="3",reason="guest"}'), 1);
   });
 
   it("answers nothing but GET of /metrics", async (t) => {
