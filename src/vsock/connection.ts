@@ -434,8 +434,14 @@ export class Connection implements EventHandler, TimerHandler {
       return;
     }
     if (waitedMs > 0) this.makeDue(Due.CREDIT_REQUEST);
-    const nextMs = waitedMs > 0 ? Math.min(waitedMs * 4, LONGEST_CREDIT_REQUEST_MS) : FIRST_CREDIT_REQUEST_MS;
-    this.#askLater(nextMs);
+    else this.#askLater(FIRST_CREDIT_REQUEST_MS);
+  }
+
+  /** The CREDIT_REQUEST that is due goes out. The next one is not before it: a guest that is stopped wakes nobody. */
+  askForCredit(): void {
+    this.due &= ~Due.CREDIT_REQUEST;
+    if (this.#waitsForCredit && this.#creditTimer?.isRunning !== true)
+      this.#askLater(Math.min(this.#creditDelayMs * 4, LONGEST_CREDIT_REQUEST_MS));
   }
 
   /** There is credit (again). */

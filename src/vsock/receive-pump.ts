@@ -152,7 +152,7 @@ export class ReceivePump {
       return Op.SHUTDOWN;
     }
     if ((due & Due.CREDIT_REQUEST) !== 0) {
-      connection.due &= ~Due.CREDIT_REQUEST;
+      connection.askForCredit();
       return Op.CREDIT_REQUEST;
     }
     connection.due &= ~Due.CREDIT_UPDATE;

@@ -333,6 +333,21 @@ describe("data for the guest", () => {
     assert.deepEqual(rig.heard(), []);
   });
 
+  it("wakes nobody while the guest takes no question either, and asks on once it does", () => {
+    const host = rig.guestConnects({ bufAlloc: 0 });
+    host.write("patience");
+    rig.settle();
+    rig.ring.offered = 0;
+    rig.pass(1);
+    assert.equal(rig.loop.timers.msUntilNext(), -1, "a timer runs");
+    rig.pass(10_000, 50);
+    rig.ring.offered = 100;
+    rig.settle();
+    assert.deepEqual(rig.heard(), ["CREDIT_REQUEST"]);
+    rig.pass(4);
+    assert.deepEqual(rig.heard(), ["CREDIT_REQUEST"]);
+  });
+
   it("that waits for credit again asks as soon as the first time, however long it waited before", () => {
     const host = rig.guestConnects({ bufAlloc: 0 });
     host.write("x".repeat(5000));

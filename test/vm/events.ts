@@ -108,18 +108,21 @@ async function rests(lab: Lab): Promise<void> {
   more();
   await until("data flows", () => (socket.bytesWritten > mebibyte ? true : undefined));
   await lab.qmp.run("stop");
-  // Until the host's socket is full and nothing more comes: then for twenty looks in a row, or never.
-  const looks = 20;
+  // Until the host's socket is full and nothing more comes: then for so many looks in a row, two seconds, or never.
+  const looks = 40;
   let before = switches(lab);
   let still = 0;
-  await until("the device rests", () => {
-    const now = switches(lab);
-    still = now.every((count, index) => count === before[index]) ? still + 1 : 0;
-    before = now;
-    return still === looks ? true : undefined;
-  });
+  try {
+    await until("the device rests", () => {
+      const now = switches(lab);
+      still = now.every((count, index) => count === before[index]) ? still + 1 : 0;
+      before = now;
+      return still === looks ? true : undefined;
+    });
+  } finally {
+    await lab.qmp.run("cont");
+  }
   const written = socket.bytesWritten;
-  await lab.qmp.run("cont");
   await until("data flows again", () => (socket.bytesWritten > written + mebibyte ? true : undefined));
   socket.destroy();
   await lab.guest.kill(job);
