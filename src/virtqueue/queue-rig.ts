@@ -24,7 +24,7 @@ export const BUS_BASE = 0xffff_fffe_ff00_0000n;
 
 /** Translates `BUS_BASE + n` to byte `n` of the memory as the driver sees it, wherever that lies in the device's. */
 export class FakeSpace implements AddressSpace, HostReader {
-  readonly kind = "iova";
+  kind: AddressSpace["kind"] = "iova";
   generation = 1;
   mostPagesPerChain = Number.POSITIVE_INFINITY;
   fault: TranslationFault | undefined;

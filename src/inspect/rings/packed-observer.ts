@@ -197,15 +197,28 @@ export class PackedObserver {
     traffic.available = available;
   }
 
-  /** The start of the oldest chain of those that are available one behind the other before `driver`. */
+  /**
+   * The start of the oldest chain of those that are available one behind the other before `driver`. A used element takes
+   * the place of its chain's first descriptor only, so the others look available still: what bears its name behind it is
+   * taken for them, though a driver may have used the name again.
+   */
   #oldestBefore(driver: number): number {
     let start = driver;
     for (let count = 0; count < this.#size; count++) {
       const before = retreat(start, 1, this.#size);
-      if (!isAvailable(this.#flags(before), before)) break;
+      if (!isAvailable(this.#flags(before), before)) {
+        const isRest = start !== driver && this.#chain(start).id === this.#idAt(before);
+        return isRest ? this.#behind(start, driver) : start;
+      }
       start = before;
     }
     return start;
+  }
+
+  /** The position behind the chain that starts there, at most `driver`. */
+  #behind(start: number, driver: number): number {
+    const length = Math.min(this.#chain(start).ringDescriptors, this.#span(start, driver));
+    return advance(start, length, this.#size);
   }
 
   #chain(start: number): ObservedChain {
