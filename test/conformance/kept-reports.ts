@@ -59,6 +59,10 @@ export function keptReport({ file }: Subject): KeptResult[] {
 }
 
 /** What is compared: the reason of a failure may differ in words that depend on timing. */
+export function verdict({ id, status }: KeptResult): string {
+  return `${id} ${status}`;
+}
+
 export function verdicts(results: readonly KeptResult[]): string[] {
-  return results.map(({ id, status }) => `${id} ${status}`);
+  return results.map(verdict);
 }

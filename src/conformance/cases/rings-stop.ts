@@ -175,7 +175,9 @@ export const RING_STOP_CASES: readonly ConformanceCase[] = [
     needs: UDS,
     async run(context) {
       const guest = await context.guest();
-      await assertWorks(context, guest);
+      await exchange(context, await join(context, guest));
+      // What the device still has from the old rings is not what this is about.
+      await guest.sent();
       guest.stop();
       guest.renewRings();
       for (const queue of guest.queues) guest.setUpRing(queue);
@@ -194,7 +196,8 @@ export const RING_STOP_CASES: readonly ConformanceCase[] = [
     needs: { protocolFeatures: ["RESET_DEVICE"], endpoints: ["uds"] },
     async run(context) {
       const guest = await context.guest({ protocolFeatures: ["MQ", "CONFIG", "REPLY_ACK", "RESET_DEVICE"] });
-      await assertWorks(context, guest);
+      await exchange(context, await join(context, guest));
+      await guest.sent();
       guest.stop();
       guest.session.resetDevice();
       guest.session.setFeatures(guest.acknowledged);
