@@ -136,8 +136,12 @@ class Scene {
     driver.publish();
   }
 
-  /** The device takes what there is and returns so many of those, the newest first if it likes to. */
-  use(count: number, newestFirst: boolean): void {
+  /**
+   * The device takes what there is and returns so many of those, the newest first if it likes to.
+   *
+   * @param meanwhile once the used elements are written, and not yet their flags, or not yet the index
+   */
+  use(count: number, newestFirst: boolean, meanwhile = (): void => undefined): void {
     const { device } = this.#queue;
     device.prepare();
     while (device.pop(this.#chain) === Pop.CHAIN) {
@@ -153,6 +157,7 @@ class Scene {
       device.push(one.head, this.side === "writable" ? CONTENT_BYTES : 0);
       this.returned++;
     }
+    meanwhile();
     device.publish();
   }
 
@@ -330,6 +335,24 @@ describe("a ring that is followed from outside", () => {
           const strange = scene.seen.filter((number) => number < 1 || number > rounds);
           assert.deepEqual(strange, [], `${side}, after ${rounds}`);
         }
+      }
+    });
+
+    it(`has nothing shown that was not sent, where one looks while a buffer is returned: ${format}`, () => {
+      for (const side of SIDES) {
+        const scene = new Scene(format, side);
+        scene.space.kind = "gpa";
+        for (let round = 1; round <= 3 * SIZE; round++) {
+          scene.send(false);
+          scene.use(1, false, () => scene.look());
+          scene.look();
+          scene.collect();
+        }
+        scene.close();
+        const strange = scene.seen.filter((number) => number > scene.sent);
+        assert.deepEqual(strange, [], side);
+        const { packets, unseen, used } = scene.ring.traffic;
+        assert.deepEqual({ counted: packets + unseen, used }, { counted: scene.sent, used: scene.sent });
       }
     });
 

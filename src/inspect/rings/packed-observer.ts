@@ -76,8 +76,7 @@ export class PackedObserver {
     const chains: ObservedChain[] = [];
     for (let left = this.#size; left > 0 && isAvailable(this.#flags(this.#avail), this.#avail); ) {
       const chain = this.#chain(this.#avail);
-      // The device has put a used element there meanwhile, and what was read may be either.
-      if (!isAvailable(this.#flags(this.#avail), this.#avail)) break;
+      if (this.#isBeingReturned()) break;
       chains.push(chain);
       this.#starts.set(this.#avail, chain);
       left -= chain.ringDescriptors;
@@ -86,6 +85,17 @@ export class PackedObserver {
     this.#traffic.available += chains.length;
     this.#book.madeAvailable(chains, this.#isCertain);
     return chains.length;
+  }
+
+  /**
+   * Whether the device has put a used element over the next buffer meanwhile, or is about to, so that what was read may be
+   * either. Its flags come last, behind a length that is 0 where the device has written nothing.
+   */
+  #isBeingReturned(): boolean {
+    const flags = this.#flags(this.#avail);
+    if (!isAvailable(flags, this.#avail)) return true;
+    const length = this.#desc.load32(indexOf(this.#avail) * DESC_BYTES + PACKED_DESC.len.offset);
+    return length === 0 && (flags & DescFlag.WRITE) === 0;
   }
 
   #takeUsed(): Returned[] {
