@@ -61,9 +61,10 @@ function failures(subject: Subject): string {
   return [
     `## What fails with ${subject.name}`,
     "",
-    "To see a failure with the messages and packets that lead to it (put its id in place of ID):",
+    "To see a failure with the messages and packets that lead to it, with the patience of the report (put its id in place",
+    "of ID):",
     "",
-    "    bit33 conform --pick ID --socket /tmp/c.sock --uds-path /tmp/c.vsock \\",
+    "    bit33 conform --timeout 5 --pick ID --socket /tmp/c.sock --uds-path /tmp/c.vsock \\",
     `      --exec '${subject.command}'`,
     "",
     ...failed.flatMap((result) => failure(result)),

@@ -5,7 +5,7 @@
  */
 
 import type { MemRegion } from "../vhost/wire/index.js";
-import { type DeviceType, F, has, PROTOCOL_F, protocolFeature, virtioFeature } from "../virtio/index.js";
+import { type DeviceType, F, featureName, has, PROTOCOL_F, protocolFeature } from "../virtio/index.js";
 import type { WaitFigures } from "./figures.js";
 import type { SessionEnd, SessionStart } from "./frame.js";
 import { type ShownSpace, shownSpace } from "./line.js";
@@ -117,7 +117,7 @@ function featureRows(model: SessionModel, deviceType: DeviceType | undefined): F
   const bits = bitsIn((offered ?? 0n) | (acknowledged ?? 0n));
   return bits.map((bit) => ({
     bit,
-    name: virtioFeature(bit, deviceType)?.name ?? `bit${bit}`,
+    name: featureName(bit, deviceType),
     guest: guestHas(acknowledged, bit),
     frontEnd: hasBit(acknowledged, bit),
     backEnd: hasBit(offered, bit),

@@ -8,7 +8,7 @@
  * served entirely by the front-end, is ignored; a bit that holds of us anyway is accepted.
  */
 import { bitsOf, has, maskOf } from "./bits.js";
-import { type DeviceType, virtioFeature } from "./registry.js";
+import { type DeviceType, featureName } from "./registry.js";
 import { F } from "./transport-features.js";
 import { VSOCK_F } from "./vsock-features.js";
 
@@ -124,7 +124,7 @@ export function judgeAcknowledged(
 ): AcknowledgeJudgement {
   const verdicts = bitsOf(acknowledged)
     .filter((bit) => !has(offered, bit))
-    .map((bit) => ({ name: virtioFeature(bit, deviceType)?.name ?? `bit${bit}`, ...unofferedRule(bit) }));
+    .map((bit) => ({ name: featureName(bit, deviceType), ...unofferedRule(bit) }));
   const bitsDecided = (decision: UnofferedDecision): bigint =>
     maskOf(...verdicts.filter((verdict) => verdict.decision === decision).map((verdict) => verdict.bit));
   return {

@@ -34,9 +34,11 @@ export type { FeatureRecord, FeatureTable } from "./record.js";
 export {
   backendFeature,
   backendFeatures,
+  DEVICE_TYPES,
   type DeviceType,
   describeFeatures,
   describeProtocolFeatures,
+  featureName,
   type NamedFeature,
   protocolFeature,
   protocolFeatures,

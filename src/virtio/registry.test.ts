@@ -10,8 +10,10 @@ import {
 import type { FeatureTable } from "./record.js";
 import {
   backendFeatures,
+  DEVICE_TYPES,
   describeFeatures,
   describeProtocolFeatures,
+  featureName,
   protocolFeature,
   protocolFeatures,
   virtioFeature,
@@ -50,6 +52,27 @@ test("the numbers that decide the most are the specifications'", () => {
   assert.deepEqual([VSOCK_F.VSOCK_STREAM, VSOCK_F.VSOCK_SEQPACKET], [0, 1]);
   assert.deepEqual([PROTOCOL_F.REPLY_ACK, PROTOCOL_F.BACKEND_REQ, PROTOCOL_F.CONFIG], [3, 5, 9]);
   assert.deepEqual([PROTOCOL_F.GPA_ADDRESSES, PROTOCOL_F.SHMEM], [21, 22]);
+});
+
+test("bits of other device types have names, where a device type has bits of its own", () => {
+  for (const type of DEVICE_TYPES) {
+    const own = Array.from({ length: 64 }, (_, bit) => bit).filter(
+      (bit) => featureName(bit) === `bit${bit}` && featureName(bit, type) !== `bit${bit}`,
+    );
+    // VIRTIO, Feature Bits: 0 to 23 and 50 to 127 are the device type's.
+    assert.ok(
+      own.every((bit) => bit <= 23 || bit >= 50),
+      `${type}: ${own}`,
+    );
+    const names = own.map((bit) => featureName(bit, type));
+    assert.equal(new Set(names).size, names.length, type);
+  }
+  assert.equal(
+    describeFeatures(0x1_0040_8020n, "net"),
+    "0x100408020 [NET_MAC NET_MRG_RXBUF NET_MQ VERSION_1]",
+  );
+  assert.equal(describeFeatures(0x1_0000_2200n, "blk"), "0x100002200 [BLK_FLUSH BLK_DISCARD VERSION_1]");
+  assert.equal(describeFeatures(0x1_0000_0001n, "rng"), "0x100000001 [bit0 VERSION_1]");
 });
 
 test("protocol features 0 to 23 are all known", () => {

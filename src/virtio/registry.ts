@@ -6,6 +6,7 @@
  */
 import { BACKEND_FEATURES } from "./backend-features.js";
 import { bitsOf, hex } from "./bits.js";
+import { DEVICE_FEATURE_NAMES, type NamedDeviceType } from "./device-feature-names.js";
 import {
   DEFAULT_EXPLICIT_IOTLB_BIT,
   EXPLICIT_IOTLB_NAME,
@@ -16,8 +17,12 @@ import type { FeatureRecord, FeatureTable } from "./record.js";
 import { TRANSPORT_FEATURES } from "./transport-features.js";
 import { VSOCK_FEATURES } from "./vsock-features.js";
 
-/** Device types whose own feature bits the registry knows. */
-export type DeviceType = "vsock";
+/** Device types whose own feature bits have names; those of vsock have records. */
+export type DeviceType = "vsock" | NamedDeviceType;
+export const DEVICE_TYPES: readonly DeviceType[] = [
+  "vsock",
+  ...(Object.keys(DEVICE_FEATURE_NAMES) as NamedDeviceType[]),
+];
 
 /** A record with the names under which it was found. */
 export interface NamedFeature extends FeatureRecord {
@@ -46,6 +51,14 @@ const BACKEND = indexOf("VHOST_BACKEND_F_", BACKEND_FEATURES);
 /** The record of a bit of the virtio word, device bits included if the type is known. */
 export function virtioFeature(bit: number, deviceType?: DeviceType): NamedFeature | undefined {
   return (deviceType === "vsock" ? VIRTIO_VSOCK : VIRTIO).get(bit);
+}
+
+/** What a bit of the virtio word is called: `NET_MQ`, `bit22` if the device type is not known. */
+export function featureName(bit: number, deviceType?: DeviceType): string {
+  const known = virtioFeature(bit, deviceType)?.name;
+  if (known !== undefined || deviceType === undefined || deviceType === "vsock") return known ?? `bit${bit}`;
+  const names: Readonly<Record<number, string>> = DEVICE_FEATURE_NAMES[deviceType];
+  return bit in names ? `${deviceType.toUpperCase()}_${names[bit]}` : `bit${bit}`;
 }
 
 /** The record of a vhost-user protocol feature; the experimental IOTLB sits at `explicitIotlbBit`. */
@@ -78,19 +91,18 @@ export function backendFeatures(): readonly NamedFeature[] {
 
 /** One line for a virtio feature word: `0x130000000 [INDIRECT_DESC EVENT_IDX VERSION_1]`. */
 export function describeFeatures(word: bigint, deviceType?: DeviceType): string {
-  return describeWord(word, (bit) => virtioFeature(bit, deviceType));
+  return describeWord(word, (bit) => featureName(bit, deviceType));
 }
 
 /** One line for a word of vhost-user protocol features. */
 export function describeProtocolFeatures(word: bigint, explicitIotlbBit?: number): string {
-  return describeWord(word, (bit) => protocolFeature(bit, explicitIotlbBit));
+  return describeWord(word, (bit) => protocolFeature(bit, explicitIotlbBit)?.name ?? `bit${bit}`);
 }
 
 function explicitIotlbFeature(bit?: number): NamedFeature {
   return { name: EXPLICIT_IOTLB_NAME, ...explicitIotlbRecord(bit) };
 }
 
-function describeWord(word: bigint, find: (bit: number) => NamedFeature | undefined): string {
-  const names = bitsOf(word).map((bit) => find(bit)?.name ?? `bit${bit}`);
-  return `${hex(word)} [${names.join(" ")}]`;
+function describeWord(word: bigint, nameOf: (bit: number) => string): string {
+  return `${hex(word)} [${bitsOf(word).map(nameOf).join(" ")}]`;
 }

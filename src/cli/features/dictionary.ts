@@ -32,6 +32,7 @@ export interface Dictionary {
   unknown(bit: number): string;
 }
 
+/** Those whose own bits have records. */
 export const DEVICE_TYPES: readonly DeviceType[] = ["vsock"];
 
 export function virtioDictionary(deviceType?: DeviceType): Dictionary {

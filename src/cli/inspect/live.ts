@@ -37,7 +37,7 @@ export async function followLive(
       if (once) thread.stop("the first session is over");
     };
     const thread = new RelayThread(
-      { listener: socket.fd, connectPath, connectTimeoutMs, comes, repairs, rings: rings?.relayEnd },
+      { listener: socket.fd, connectPath, connectTimeoutMs, comes, once, repairs, rings: rings?.relayEnd },
       {
         ...observer,
         ended: (session, end) => {

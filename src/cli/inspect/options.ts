@@ -6,7 +6,7 @@ import { dirname } from "node:path";
 import { ConfigError } from "../../config/errors.js";
 import { SEVERITIES, type Severity } from "../../inspect/lints/lint.js";
 import type { Repairs } from "../../inspect/repair/repairs.js";
-import type { DeviceType } from "../../virtio/index.js";
+import { DEVICE_TYPES, type DeviceType } from "../../virtio/index.js";
 import { optionRows } from "../help.js";
 import { secondsValue, socketPathValue } from "../option-values.js";
 import { type GivenOption, type OptionTable, readArguments } from "../options.js";
@@ -15,7 +15,6 @@ import { REPAIR_OPTIONS, readRepairs } from "./repair-options.js";
 
 const DEFAULT_CONNECT_TIMEOUT_S = 30;
 const LONGEST_TIMEOUT_S = 3600;
-const DEVICE_TYPES: readonly DeviceType[] = ["vsock"];
 
 const OPTIONS = {
   listen: { argument: "PATH", help: "listen there; the front-end connects to it instead of to the back-end" },
@@ -73,8 +72,8 @@ export function inspectHelp(): string {
     "",
     "docs/inspect.md explains what is shown, docs/lints.md each finding.",
     "",
-    "Exit status: 0 after a clean end, 3 if --fail-on is met, 2 if the command line has to be changed,",
-    "1 for any other failure.",
+    "Exit status: 0 after a clean end, 3 if --fail-on is met, 2 if the command line or a file that it names",
+    "has to be changed, 1 for any other failure.",
   ].join("\n");
 }
 

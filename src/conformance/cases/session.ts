@@ -204,7 +204,7 @@ export const SESSION_CASES: readonly ConformanceCase[] = [
   },
   {
     id: "session.config-read-only",
-    title: "SET_CONFIG does not change the guest's context id",
+    title: "SET_CONFIG of the guest's context id, which is read-only, is refused and changes nothing",
     rule: vhostUser(
       "Front-end message types, VHOST_USER_SET_CONFIG",
       "back-ends MUST NOT accept SET_CONFIG for read-only fields unless the live migration bit is set",

@@ -43,6 +43,7 @@ class RelayRig implements FrameObserver {
       connectPath: join(this.folder, "b"),
       connectTimeoutMs: 300,
       comes: "front-end",
+      once: false,
       loop: this.loop,
       observer: this,
       ...options,
@@ -145,6 +146,18 @@ describe("a relay", () => {
           { session: 1, channel: "main", direction: "to-frontend", bytes: reply, descriptorCount: 0 },
         ],
       );
+    }));
+
+  it("accepts one only, if that is asked for, and leaves whoever knocks later where he is", () =>
+    using(new RelayRig({ once: true }), (rig) => {
+      const [front, back] = rig.joined();
+      const late = rig.front();
+      sendMessage(late, GET_FEATURES);
+      rig.hangUp(front);
+      rig.take(back);
+      assert.equal(rig.ends.length, 1);
+      assert.equal(acceptUnix(rig.backListener), -errno.EAGAIN);
+      assert.deepEqual(rig.frames, []);
     }));
 
   it("passes the very files on, with the first byte of their message", () =>

@@ -26,6 +26,8 @@ export interface RelayOptions {
   readonly connectTimeoutMs: number;
   /** Who connects to the listener: the front-end, as is usual, or the back-end. */
   readonly comes: "front-end" | "back-end";
+  /** Nobody but the first to come is accepted. */
+  readonly once: boolean;
   readonly loop: EventLoop;
   readonly observer: FrameObserver;
   readonly makeRewriter?: MakeRewriter | undefined;
@@ -88,7 +90,8 @@ export class Relay {
       return;
     }
     const session = ++this.#count;
-    const { observer, connectTimeoutMs } = this.#options;
+    const { observer, connectTimeoutMs, once, loop, listener } = this.#options;
+    if (once) loop.modify(listener, 0, this.#token);
     observer.begun({ session, timeNs: this.#clock.nowNs(), transport: "vhost-user" });
     const waiting = new Waiting(session, fd, connectTimeoutMs);
     this.#waiting.add(waiting);

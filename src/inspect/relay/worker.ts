@@ -16,6 +16,7 @@ export interface RelayStart {
   readonly connectPath: string;
   readonly connectTimeoutMs: number;
   readonly comes: "front-end" | "back-end";
+  readonly once: boolean;
   readonly repairs: Repairs;
   /** Who follows the rings, if somebody does. */
   readonly rings: RingsEnd | undefined;

@@ -41,7 +41,11 @@ const DEVICE_PATH = /^\/dev\/vhost-/;
 const MOST_NOTES = 20;
 const UNKNOWN_PATH = "/dev/vhost-?";
 
-const DEVICE_TYPES: Readonly<Record<string, DeviceType>> = { "/dev/vhost-vsock": "vsock" };
+const DEVICE_TYPES: Readonly<Record<string, DeviceType>> = {
+  "/dev/vhost-vsock": "vsock",
+  "/dev/vhost-net": "net",
+  "/dev/vhost-scsi": "scsi",
+};
 
 /** Throws a TraceError if the file cannot be read, or has nothing of vhost in it. */
 export function replayTrace(path: string, observer: TraceObserver): void {
